@@ -1,0 +1,69 @@
+// Which runtime this is, for both sides of the harness. Tests do not ask.
+
+type Env = Record<string, string | undefined>;
+
+interface Globals {
+  Deno?: { env: { get(name: string): string | undefined } };
+  Bun?: unknown;
+  process?: {
+    env?: Env;
+    release?: { name?: string };
+    getBuiltinModule?(name: string): unknown;
+    exit?(code?: number): never;
+  };
+}
+
+/** Web Locks, as far as the harness uses them. */
+export interface Locks {
+  request(name: string, granted: () => unknown): Promise<unknown>;
+  request(
+    name: string,
+    options: { signal: AbortSignal },
+    granted: () => unknown,
+  ): Promise<unknown>;
+}
+
+const globals = globalThis as unknown as Globals;
+
+function detect(): "deno" | "bun" | "node" | "workerd" | "browser" {
+  // First: workerd can look like Node, and Deno and Bun have a `process`.
+  if (globalThis.navigator?.userAgent === "Cloudflare-Workers") {
+    return "workerd";
+  }
+  if (globals.Deno) return "deno";
+  if (globals.Bun) return "bun";
+  if (globals.process?.release?.name === "node") return "node";
+  return "browser";
+}
+
+/** The runtime that executes this. */
+export const runtime: ReturnType<typeof detect> = detect();
+
+/** Whether a thread is there, memory can be shared with it, things can be transferred to it. */
+export const abilities: Record<"workers" | "shared" | "transfer", boolean> = {
+  workers: runtime !== "workerd",
+  shared: runtime !== "workerd" && typeof SharedArrayBuffer !== "undefined",
+  transfer: runtime !== "workerd",
+};
+
+/** Web Locks where the end of a thread releases them, and is not told by an event. */
+export const locks: Locks | undefined =
+  runtime === "deno" || runtime === "browser"
+    ? (globalThis.navigator as { locks?: Locks }).locks
+    : undefined;
+
+/** An environment variable; `undefined` where there is none, or no environment. */
+export function env(name: string): string | undefined {
+  if (globals.Deno) return globals.Deno.env.get(name);
+  return globals.process?.env?.[name];
+}
+
+/** A built-in module of Node, in Node only. */
+export function builtin<T>(name: string): T {
+  return globals.process?.getBuiltinModule?.(name) as T;
+}
+
+/** `process.exit`, in Bun and Node only. */
+export function exitProcess(code?: number): void {
+  globals.process?.exit?.(code);
+}
