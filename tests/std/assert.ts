@@ -1,7 +1,7 @@
 // A small stand-in for jsr:@std/assert, for where JSR does not answer and for Bun and Node:
 // the same names and meanings, for what the tests use.
+// deno-lint-ignore-file no-explicit-any
 
-// deno-lint-ignore no-explicit-any
 type ErrorClass<E extends Error> = abstract new (...args: any[]) => E;
 
 /** What every assertion throws. */
@@ -229,7 +229,6 @@ export function assertFalse(expr: unknown, msg = ""): asserts expr is false {
 }
 
 /** Fails unless `actual` is an instance of `expectedType`. */
-// deno-lint-ignore no-explicit-any
 export function assertInstanceOf<
   T extends abstract new (...args: any[]) => any,
 >(

@@ -1,0 +1,80 @@
+// Shared by the commands (`run.ts`, `ok.ts`): they need nothing but Deno.
+
+/** The path of a file URL, as this system writes it. */
+function fromFileUrl(url: URL): string {
+  const path = decodeURIComponent(url.pathname);
+  return Deno.build.os === "windows"
+    ? path.replace(/^\/([A-Za-z]:)/, "$1").replaceAll("/", "\\")
+    : path;
+}
+
+/** The repository. */
+export const ROOT: string = fromFileUrl(new URL("..", import.meta.url));
+
+const STAND_INS = ["--import-map", "tests/std/import_map.json"];
+
+/** Runs a command in the repository; resolves to its exit code. */
+export async function run(
+  command: string,
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<number> {
+  try {
+    const child = new Deno.Command(command, {
+      args,
+      env,
+      cwd: ROOT,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "inherit",
+    }).spawn();
+    return (await child.status).code;
+  } catch (error) {
+    console.error(`Cannot run ${command}: ${(error as Error).message}`);
+    return 127;
+  }
+}
+
+/** What a command prints, or null when it fails or takes too long. */
+export async function output(
+  command: string,
+  args: string[],
+  ms = 20_000,
+): Promise<string | null> {
+  const stop = new AbortController();
+  const timer = setTimeout(() => stop.abort(), ms);
+  try {
+    const { success, stdout } = await new Deno.Command(command, {
+      args,
+      cwd: ROOT,
+      stdin: "null",
+      stderr: "null",
+      signal: stop.signal,
+    }).output();
+    return success ? new TextDecoder().decode(stdout) : null;
+  } catch {
+    return null;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Where `@std/*` comes from, as arguments of `deno`: JSR if it answers, else the stand-ins. STD=local skips the question. */
+export async function stdArgs(): Promise<string[]> {
+  const asked = Deno.env.get("STD") !== "local" &&
+    await output(Deno.execPath(), [
+        "cache",
+        "--quiet",
+        "jsr:@std/assert@^1",
+        "jsr:@std/async@^1",
+      ], 5000) !== null;
+  console.log(
+    asked
+      ? "@std from JSR"
+      : "@std from tests/std (stand-ins: JSR does not answer)",
+  );
+  return asked ? [] : STAND_INS;
+}
+
+/** `npx`, as it is called here. */
+export const NPX: string = Deno.build.os === "windows" ? "npx.cmd" : "npx";
