@@ -1,0 +1,45 @@
+/** Checks of arguments that several calls share. */
+
+/** A duration in milliseconds; `undefined` and `null` wait for ever. */
+export function duration(ms: number | null | undefined, what: string): number {
+  if (ms === null || ms === undefined) return Infinity;
+  if (typeof ms !== "number" || Number.isNaN(ms)) {
+    throw new TypeError(
+      `Cannot ${what}: the timeout must be a number of milliseconds or null`,
+    );
+  }
+  return ms < 0 ? 0 : ms;
+}
+
+/** An integer, safe to count with. */
+export function integer(value: number, name: string, what: string): number {
+  if (!Number.isInteger(value)) {
+    throw new TypeError(`Cannot ${what}: ${name} must be an integer`);
+  }
+  return value;
+}
+
+/** The options object of a call, if there is one. */
+export function options<T extends object>(
+  value: T | null | undefined,
+  what: string,
+): Partial<T> {
+  if (value === undefined || value === null) return {};
+  if (typeof value !== "object") {
+    throw new TypeError(`Cannot ${what}: the options must be an object`);
+  }
+  return value;
+}
+
+/** A signal that has not been aborted; throws the reason of one that has. */
+export function live(
+  signal: AbortSignal | undefined | null,
+  what: string,
+): AbortSignal | undefined {
+  if (signal === undefined || signal === null) return undefined;
+  if (typeof signal !== "object" || typeof signal.aborted !== "boolean") {
+    throw new TypeError(`Cannot ${what}: the signal must be an AbortSignal`);
+  }
+  if (signal.aborted) throw signal.reason;
+  return signal;
+}

@@ -1,0 +1,441 @@
+/**
+ * All that differs between runtimes: ports and how they start, stop, travel
+ * and report a dead peer; what keeps a thread alive; macrotasks; thread names.
+ * Looked up by feature, each once. Nothing here runs at import that a runtime
+ * could refuse.
+ *
+ * Facts behind it:
+ * - Deno reports a dead peer by a `close` event only on ports that
+ *   `node:worker_threads` has dressed; loading that module (no import, no
+ *   permission) dresses local ports, `receiveMessageOnPort` dresses received
+ *   ones. A dressed port also stays unref'd when messages arrive.
+ * - Deno's dressed `close()` starts the other end of a local channel, which
+ *   would lose what is queued there: the prototype's methods are used instead.
+ * - Deno cannot transfer a port that was started, everyone else can.
+ * - Browsers have no `close` event: Web Locks tell of a thread that ended.
+ */
+
+interface NodeLike {
+  process?: { getBuiltinModule?: (name: string) => unknown };
+  setImmediate?: (run: () => void) => unknown;
+  navigator?: { locks?: Locks };
+}
+interface Locks {
+  request(name: string, granted: () => unknown): Promise<unknown>;
+  request(
+    name: string,
+    options: { signal: AbortSignal },
+    granted: () => unknown,
+  ): Promise<unknown>;
+}
+interface WorkerThreads {
+  receiveMessageOnPort?: (
+    port: MessagePort,
+  ) => { message: unknown } | undefined;
+}
+interface UtilTypes {
+  types?: { isProxy?: (value: unknown) => boolean };
+}
+type Refable = MessagePort & { unref?: () => void };
+
+const host = globalThis as unknown as NodeLike;
+
+function builtin<T>(name: string): T | undefined {
+  try {
+    return host.process?.getBuiltinModule?.(name) as T | undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const workerThreads = builtin<WorkerThreads>("node:worker_threads");
+
+/** Whether an object is a Proxy; never true where the runtime cannot tell. */
+export const isProxy: (value: unknown) => boolean =
+  builtin<UtilTypes>("node:util")?.types?.isProxy ?? (() => false);
+
+/** Settings that tests change to reach the paths of other runtimes. */
+export const force: { noSharedMemory: boolean; replug: boolean } = {
+  noSharedMemory: false,
+  replug: false,
+};
+
+// --- Threads and names -----------------------------------------------------
+
+let thread = "";
+let serial = 0;
+
+/** A name of this thread that no other thread has. */
+export function threadName(): string {
+  if (thread === "") {
+    const words = new Uint32Array(4);
+    // Not at import: some edge runtimes refuse randomness there.
+    const random = (globalThis as { crypto?: Crypto }).crypto;
+    if (random?.getRandomValues) random.getRandomValues(words);
+    else words.forEach((_, i) => words[i] = Math.random() * 2 ** 32);
+    thread = Array.from(words, (w) => w.toString(36)).join("");
+  }
+  return thread;
+}
+
+/** A name that is unique among all threads. */
+export function uniqueName(): string {
+  return `${threadName()}.${++serial}`;
+}
+
+/** Shared memory for `words` integers; `undefined` where there is none. */
+export function sharedWords(
+  words: number,
+): Int32Array<SharedArrayBuffer> | undefined {
+  if (force.noSharedMemory || typeof SharedArrayBuffer !== "function") {
+    return undefined;
+  }
+  // Without a transfer list there is no second thread to share with.
+  if (!transferWorks()) return undefined;
+  return new Int32Array(new SharedArrayBuffer(words * 4));
+}
+
+// --- Keeping the thread alive ----------------------------------------------
+
+// Ports are always unref'd; one timer keeps the thread alive while any call
+// waits. Clearing it is left to a sweep, so that a call that waits shortly,
+// again and again, costs no timer each time.
+const FOREVER = 2 ** 31 - 1;
+const SWEEP_MS = 5;
+let holds = 0;
+let openPorts = 0;
+let keeper: ReturnType<typeof setTimeout> | undefined;
+let sweeper: ReturnType<typeof setTimeout> | undefined;
+
+/** Keeps this thread alive until the matching {@linkcode release}. */
+export function hold(): void {
+  holds++;
+  if (keeper === undefined) keeper = setTimeout(rewind, FOREVER);
+}
+
+/** Takes one {@linkcode hold} back. */
+export function release(): void {
+  holds--;
+  if (holds === 0 && sweeper === undefined) {
+    if (openPorts === 0) letGo();
+    else sweeper = setTimeout(sweep, SWEEP_MS);
+  }
+}
+
+function rewind(): void {
+  keeper = holds > 0 ? setTimeout(rewind, FOREVER) : undefined;
+}
+
+function sweep(): void {
+  sweeper = undefined;
+  if (holds === 0) letGo();
+}
+
+function letGo(): void {
+  clearTimeout(keeper);
+  clearTimeout(sweeper);
+  keeper = sweeper = undefined;
+}
+
+/** How many calls keep this thread alive now. */
+export function liveHolds(): number {
+  return holds;
+}
+
+/** How many ports this module has open in this thread. */
+export function livePorts(): number {
+  return openPorts;
+}
+
+/** Runs `run` after `ms` milliseconds, also beyond what a timer can count. */
+export function after(ms: number, run: () => void): () => void {
+  let timer: ReturnType<typeof setTimeout>;
+  const arm = (left: number) => {
+    timer = left > FOREVER
+      ? setTimeout(() => arm(left - FOREVER), FOREVER)
+      : setTimeout(run, left);
+  };
+  arm(ms);
+  return () => clearTimeout(timer);
+}
+
+// A `close` event, or a message that another thread posted before, may take
+// up to three rounds of the event loop to be dispatched after a port starts.
+const SETTLING_TURNS = 3;
+
+function turn(): Promise<void> {
+  if (host.setImmediate) return new Promise((done) => host.setImmediate!(done));
+  return new Promise((done) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      done();
+    };
+    port2.postMessage(0);
+  });
+}
+
+/** Waits until what has been delivered to this thread is dispatched, or `until`. */
+export async function settled(until: () => boolean): Promise<void> {
+  for (let i = 0; i < SETTLING_TURNS && !until(); i++) await turn();
+}
+
+// --- Ports -----------------------------------------------------------------
+
+const prototype = globalThis.MessagePort?.prototype as MessagePort | undefined;
+// The prototype's own methods: Deno's dressed instances override them.
+const postMessage = prototype?.postMessage as
+  | (
+    (this: MessagePort, message: unknown, transfer?: Transferable[]) => void
+  )
+  | undefined;
+const closeMethod = prototype?.close;
+
+/** What hears of a started port. */
+export interface PortListener {
+  /** A message arrived. */
+  frame(port: OpenPort, data: unknown): void;
+  /** The other side is gone; all it posted has been delivered. */
+  gone(port: OpenPort): void;
+}
+
+/** One message port of this thread: not started until {@linkcode OpenPort.start}. */
+export class OpenPort {
+  /** The platform's port; only to be posted, inside a transfer list. */
+  raw: MessagePort;
+  #listener: PortListener | undefined;
+  /** Neither closed nor given away. */
+  open = true;
+  started = false;
+  /** Frames that came in before their turn (see `_link.ts`). */
+  early: [number, ...unknown[]][] = [];
+  /** The other side is known to be gone. */
+  dead = false;
+  /** Web Locks only: the thread at the other side, as far as known. */
+  unwatch: (() => void) | undefined;
+
+  constructor(raw: MessagePort) {
+    this.raw = raw;
+    openPorts++;
+  }
+
+  /** Begins to receive. Does not keep the thread alive. */
+  start(listener: PortListener): void {
+    this.#listener = listener;
+    if (this.started || !this.open) return;
+    this.started = true;
+    const { raw } = this;
+    raw.addEventListener("message", this.#onMessage);
+    raw.addEventListener("messageerror", this.#onGone);
+    if (closeEvents()) raw.addEventListener("close", this.#onGone);
+    raw.start();
+    (raw as Refable).unref?.(); // after the listeners: adding one refs again
+    if (!closeEvents()) introduce(this);
+  }
+
+  /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
+  post(frame: unknown, transfer?: Transferable[]): void {
+    if (transfer === undefined || transfer.length === 0) {
+      postMessage!.call(this.raw, frame);
+    } else postMessage!.call(this.raw, frame, transfer);
+  }
+
+  /** Closes the port. What was posted still arrives. */
+  close(): void {
+    if (this.#deafen()) closeMethod!.call(this.raw);
+  }
+
+  /** Stops listening and gives the port away to be transferred. */
+  give(): MessagePort {
+    this.#deafen();
+    return this.raw;
+  }
+
+  #deafen(): boolean {
+    if (!this.open) return false;
+    this.open = false;
+    openPorts--;
+    this.unwatch?.();
+    if (this.started) {
+      this.raw.removeEventListener("message", this.#onMessage);
+      this.raw.removeEventListener("messageerror", this.#onGone);
+      this.raw.removeEventListener("close", this.#onGone);
+      if (!closeEvents()) dismiss();
+    }
+    if (openPorts === 0 && holds === 0) letGo();
+    return true;
+  }
+
+  /** Tells the listener, once, that the other side is gone. */
+  readonly lost = (): void => {
+    if (this.dead || !this.open) return;
+    this.dead = true;
+    this.#listener?.gone(this);
+  };
+
+  readonly #onGone = this.lost;
+  readonly #onMessage = (event: MessageEvent): void => {
+    if (this.open) this.#listener!.frame(this, event.data);
+  };
+}
+
+/** Two entangled ports. */
+export function openChannel(): [OpenPort, OpenPort] {
+  const { port1, port2 } = new MessageChannel();
+  return [new OpenPort(port1), new OpenPort(port2)];
+}
+
+let dressing: boolean | undefined;
+
+/** Takes over a port that came in with a message. */
+export function adopt(raw: MessagePort): OpenPort {
+  const receive = workerThreads?.receiveMessageOnPort;
+  if (receive) {
+    const { port1, port2 } = new MessageChannel();
+    dressing ??= Object.hasOwn(port1, "on");
+    if (dressing && !Object.hasOwn(raw, "on")) {
+      port1.postMessage(raw, [raw]);
+      raw = receive(port2)!.message as MessagePort;
+    }
+    closeMethod!.call(port1);
+    closeMethod!.call(port2);
+  }
+  return new OpenPort(raw);
+}
+
+/**
+ * Node refuses to transfer a port whose other side is gone. Takes what is
+ * queued in a port that is about to travel, and returns the port as far as it
+ * can still travel. Elsewhere there is nothing to do.
+ */
+export function beforeTravel(
+  port: OpenPort,
+  take: (data: unknown) => boolean,
+): boolean {
+  const receive = workerThreads?.receiveMessageOnPort;
+  const { port1, port2 } = new MessageChannel();
+  try {
+    if (!receive || Object.hasOwn(port1, "on")) return true;
+    for (let got; (got = receive(port.raw));) {
+      if (!take(got.message)) return false;
+    }
+    port1.postMessage(port.raw, [port.raw]);
+    port.raw = receive(port2)!.message as MessagePort;
+    return true;
+  } catch {
+    return false;
+  } finally {
+    closeMethod!.call(port1);
+    closeMethod!.call(port2);
+  }
+}
+
+let transfers: boolean | undefined;
+
+/** Whether ports can be transferred at all: if not, there is one thread only. */
+export function transferWorks(): boolean {
+  if (transfers === undefined) {
+    const { port1, port2 } = new MessageChannel();
+    const buffer = new ArrayBuffer(8);
+    try {
+      port1.postMessage(buffer, [buffer]);
+      transfers = true;
+    } catch {
+      transfers = false;
+    }
+    closeMethod!.call(port1);
+    closeMethod!.call(port2);
+  }
+  return transfers;
+}
+
+let movable: boolean | undefined;
+
+/** Whether a port that has been started can still be transferred. */
+export function startedPortsTravel(): boolean {
+  if (movable === undefined) {
+    const [a, b] = [new MessageChannel(), new MessageChannel()];
+    const ignore = () => {};
+    b.port1.addEventListener("message", ignore);
+    b.port1.start();
+    (b.port1 as Refable).unref?.();
+    try {
+      a.port1.postMessage(b.port1, [b.port1]);
+      movable = true;
+    } catch {
+      movable = false;
+    }
+    b.port1.removeEventListener("message", ignore);
+    for (const port of [a.port1, a.port2, b.port1, b.port2]) {
+      closeMethod!.call(port);
+    }
+  }
+  return movable && !force.replug;
+}
+
+// --- Death without a close event: Web Locks --------------------------------
+
+/** Whether a port reports by an event that its other side is gone. */
+function closeEvents(): boolean {
+  // With one thread nothing dies alone, and workerd's event overtakes data.
+  return (workerThreads !== undefined ||
+    (prototype !== undefined && "onclose" in prototype)) &&
+    transferWorks();
+}
+
+const LOCK = "@ipc/multiprocessing:";
+let heldLock:
+  | { name: string; granted: Promise<void>; drop: () => void }
+  | undefined;
+let lockUsers = 0;
+
+function locks(): Locks | undefined {
+  return transferWorks() ? host.navigator?.locks : undefined;
+}
+
+/** The frame by which a thread names itself to the other side of a port. */
+export const HELLO = "ipc:hello";
+
+/** Says which thread holds this side, once this thread's lock is held. */
+function introduce(port: OpenPort): void {
+  const manager = locks();
+  lockUsers++;
+  if (!manager) return;
+  if (!heldLock) {
+    const name = threadName();
+    let drop = () => {};
+    const kept = new Promise<void>((done) => drop = done);
+    const granted = new Promise<void>((done) => {
+      manager.request(LOCK + name, () => (done(), kept)).catch(() => done());
+    });
+    heldLock = { name, granted, drop };
+  }
+  const { name, granted } = heldLock;
+  granted.then(() => port.open && port.post([HELLO, name]));
+}
+
+function dismiss(): void {
+  if (--lockUsers > 0) return;
+  heldLock?.drop();
+  heldLock = undefined;
+}
+
+/**
+ * Handles a {@linkcode HELLO}: watches the thread that it names, and no other.
+ * `undefined`: the other side is moving, to a thread not known yet.
+ */
+export function watchPeer(port: OpenPort, name: string | undefined): void {
+  port.unwatch?.();
+  port.unwatch = undefined;
+  const manager = locks();
+  if (name === undefined || !manager || closeEvents()) return;
+  const aborter = new AbortController();
+  port.unwatch = () => aborter.abort();
+  manager.request(LOCK + name, { signal: aborter.signal }, () => port.lost())
+    .catch(() => {});
+}
+
+/** Whether the other side has to be told that this end moves to another thread. */
+export function watchesPeers(): boolean {
+  return !closeEvents() && locks() !== undefined;
+}

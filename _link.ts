@@ -1,0 +1,747 @@
+/**
+ * One end of a pipe: a port made reliable. Order, backpressure, end of file,
+ * death of the peer, and moving to another thread; no argument checks.
+ *
+ * Backpressure: the sender counts messages and weight that the reader has not
+ * taken; at `WINDOW` messages or `WINDOW_WEIGHT`, `send` waits. The reader
+ * reports (TOOK) in steps of half a window.
+ *
+ * Moving. A port that never started travels as it is, with what is queued in
+ * it; a started one too, except in Deno. There the end is replugged:
+ *
+ *     mover M of end A             peer end B                new holder N of A
+ *  1. REPLUG(b') on the old port →
+ *  2. descriptor with a' and the reading side of a drain  →
+ *  3. (forwards old port → drain)                            sends on a', reads the drain
+ *  4.                              ← LAST on the old port;
+ *                                  from now on uses b' only
+ *  5. forwards LAST, closes both →                           drain ends: reads a'
+ *
+ *  Both ends moving at once: each mover reads the other's REPLUG instead of
+ *  LAST, forwards it and closes; each new holder then reads the port that came
+ *  with it, and still sends on its own. Mover or peer dying: its ports close,
+ *  which counts as LAST; what had not been forwarded is lost with the mover.
+ *
+ * Invariants: a receive waits only while the inbox is empty; `#sources[0]` is
+ * the only port whose frames are handled, all others keep theirs in `early`;
+ * after `close` or `give` no port of this end is open here.
+ */
+
+import {
+  adopt,
+  beforeTravel,
+  HELLO,
+  hold,
+  openChannel,
+  type OpenPort,
+  type PortListener,
+  release,
+  settled,
+  startedPortsTravel,
+  transferWorks,
+  uniqueName,
+  watchesPeers,
+  watchPeer,
+} from "./_endpoint.ts";
+import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
+import {
+  type Descriptor,
+  drop,
+  type Endpoint,
+  type Handed,
+  prepare,
+  transferOf,
+  unpack,
+} from "./_handoff.ts";
+import { type ByteMessage, Inbox } from "./_inbox.ts";
+import { DONE, Outbox } from "./_outbox.ts";
+import { Waiter, WaitList } from "./_waiters.ts";
+import {
+  BYTES,
+  EOF,
+  type Frame,
+  isCount,
+  isFrame,
+  LAST,
+  MOVING,
+  OBJECT,
+  OBJECTS,
+  PACKED,
+  PARCEL,
+  REPLUG,
+  TOOK,
+} from "./_wire.ts";
+
+const WINDOW = 256;
+const WINDOW_WEIGHT = 4 * 1024 * 1024;
+/** Chunks below this size are not worth sending back. */
+const WORTH_RECYCLING = 16 * 1024;
+
+/** Ports that are read one after the other. */
+class Sources implements PortListener {
+  ports: OpenPort[];
+  readonly #frame: (frame: Frame, port: OpenPort) => void;
+  readonly #ended: (port: OpenPort) => void;
+  readonly #gone: ((port: OpenPort) => void) | undefined;
+
+  /**
+   * @param frame Hears the frames of the first port.
+   * @param ended Hears that the first port is gone, after its last frame.
+   * @param gone Hears at once that any port is gone.
+   */
+  constructor(
+    ports: OpenPort[],
+    frame: (frame: Frame, port: OpenPort) => void,
+    ended: (port: OpenPort) => void,
+    gone?: (port: OpenPort) => void,
+  ) {
+    this.ports = ports;
+    this.#frame = frame;
+    this.#ended = ended;
+    this.#gone = gone;
+  }
+
+  frame(port: OpenPort, data: unknown): void {
+    if (!isFrame(data)) {
+      if (Array.isArray(data) && data[0] === HELLO) {
+        watchPeer(port, String(data[1]));
+      }
+    } else if (port === this.ports[0]) this.#frame(data, port);
+    else port.early.push(data);
+  }
+
+  gone(port: OpenPort): void {
+    this.#gone?.(port);
+    if (port === this.ports[0]) this.#ended(port);
+  }
+
+  /** Goes on with what the first port has kept, after the ports changed. */
+  proceed(): void {
+    const port = this.ports[0];
+    if (port === undefined) return;
+    const { early } = port;
+    port.early = [];
+    for (const frame of early) {
+      if (port === this.ports[0]) this.#frame(frame, port);
+    }
+    if (port.dead && port === this.ports[0]) this.#ended(port);
+  }
+}
+
+/** What has to be transferred with a frame that is passed on. */
+function transferOfFrame(frame: Frame): Transferable[] {
+  const field = frame[1];
+  if (frame[0] === PARCEL) return transferOf(field);
+  if (frame[0] === REPLUG) return [field as MessagePort];
+  return (frame[0] === BYTES || frame[0] === PACKED) &&
+      field instanceof ArrayBuffer
+    ? [field]
+    : [];
+}
+
+/** Passes on what is still on its way to an end that was replugged. */
+function forward(from: OpenPort[], to: OpenPort): void {
+  hold();
+  const end = (last?: Frame) => {
+    if (!to.open) return;
+    to.post(last ?? [LAST], last && transferOfFrame(last));
+    to.close();
+    for (const port of from) port.close();
+    release();
+  };
+  const next = (port: OpenPort) => {
+    from.shift();
+    port.close();
+    if (from.length === 0) end();
+    else sources.proceed();
+  };
+  const sources = new Sources(from, (frame, port) => {
+    if (frame[0] === LAST) next(port);
+    else if (frame[0] === REPLUG || frame[0] === EOF) end(frame);
+    else to.post(frame, transferOfFrame(frame));
+  }, next);
+  for (const port of from) port.start(sources);
+  sources.proceed();
+}
+
+/** A pending receive: takes the next message when it is its turn. */
+export class Receive<T> extends Waiter<T> {
+  readonly kind: "object" | "bytes";
+  readonly take: (waiter: Receive<T>) => void;
+  constructor(kind: "object" | "bytes", take: (waiter: Receive<T>) => void) {
+    super();
+    this.kind = kind;
+    this.take = take;
+  }
+}
+
+// With a single thread nothing can be transferred: ends are handed over here.
+const parked = new Map<string, Link>();
+
+/** See the module's comment. */
+export class Link implements Endpoint {
+  readonly pipe: string;
+  readonly end: 0 | 1;
+  readable: boolean;
+  writable: boolean;
+  closed = false;
+  /** The peer is gone: nothing can be sent any more. */
+  gone = false;
+  /** Nothing more will arrive. */
+  eof = false;
+  /** The other end, as long as both are in this thread. */
+  sibling: Link | undefined;
+  #out: OpenPort | undefined;
+  readonly #sources: Sources;
+  readonly #inbox = new Inbox();
+  readonly #outbox: Outbox;
+  #spent: ArrayBuffer[] = [];
+  #spentBytes = 0;
+  #abandoned = false;
+  // Sent, and not yet taken by the peer.
+  #messages = 0;
+  #weight = 0;
+  // deno-lint-ignore no-explicit-any
+  readonly receivers: WaitList<Receive<any>> = new WaitList();
+  readonly #watchers = new WaitList<Waiter<boolean>>();
+  readonly #senders = new WaitList<Waiter<void>>();
+
+  constructor(
+    pipe: string,
+    end: 0 | 1,
+    readable: boolean,
+    writable: boolean,
+    out: OpenPort | undefined,
+    drains: OpenPort[] = [],
+  ) {
+    this.pipe = pipe;
+    this.end = end;
+    this.readable = readable;
+    this.writable = writable;
+    this.#out = out;
+    this.#sources = new Sources(
+      out ? [...drains, out] : drains,
+      (frame, port) => this.#accept(frame, port),
+      (port) => this.#sourceEnded(port),
+      (port) => port === this.#out && this.#broken(),
+    );
+    this.#outbox = new Outbox(
+      (frame, transfer) => this.#out?.post(frame, transfer),
+      OBJECT,
+      OBJECTS,
+      (weight) => this.#weight += weight,
+    );
+  }
+
+  /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
+  start(): void {
+    const out = this.#out;
+    if (out === undefined || out.started) return;
+    out.start(this.#sources);
+    for (const port of this.#sources.ports) port.start(this.#sources);
+  }
+
+  // --- Sending -----------------------------------------------------------------
+
+  send(
+    value: unknown,
+    transfer: readonly Transferable[] | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.gone) return Promise.reject(brokenPipe());
+    let posted: Promise<void> = DONE;
+    try {
+      if (transfer && transfer.length > 0) this.#sendParcel(value, transfer);
+      else posted = this.#push(value);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#sent(posted, signal);
+  }
+
+  #push(value: unknown): Promise<void> {
+    try {
+      return this.#outbox.push(value);
+    } catch (refusal) {
+      // The platform refuses endpoints: only now is it worth looking for them.
+      if (!this.#sendParcel(value)) throw refusal;
+      return DONE;
+    }
+  }
+
+  #sendParcel(value: unknown, transfer?: readonly Transferable[]): boolean {
+    const parcel = prepare(value, transfer, this.pipe);
+    if (parcel === undefined) return false;
+    this.#outbox.pushFrame([PARCEL, parcel.message], parcel.transfer);
+    return true;
+  }
+
+  sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    if (this.gone) return Promise.reject(brokenPipe());
+    return this.#sent(this.#outbox.pushBytes(bytes), signal);
+  }
+
+  #sent(posted: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+    this.#messages++;
+    if (!this.#out!.started) return this.#firstSent(posted, signal);
+    return this.#hasRoom() ? posted : this.#waitForRoom(signal);
+  }
+
+  async #firstSent(
+    posted: Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    this.start();
+    await posted;
+    // Only a started port can tell that its other side has gone before.
+    if (!this.sibling) await settled(() => this.gone);
+    if (this.gone) throw brokenPipe();
+    if (!this.#hasRoom()) await this.#waitForRoom(signal);
+  }
+
+  #hasRoom(): boolean {
+    return this.#messages < WINDOW &&
+      (this.#weight < WINDOW_WEIGHT || this.#messages <= 1);
+  }
+
+  #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
+    const waiter = new Waiter<void>();
+    this.#senders.push(waiter);
+    waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
+    return waiter.promise;
+  }
+
+  #taken(frame: Frame): void {
+    const [, messages, weight, chunks] = frame;
+    if (!isCount(messages) || !isCount(weight)) return;
+    this.#messages = Math.max(0, this.#messages - messages);
+    this.#weight = Math.max(0, this.#weight - weight);
+    if (chunks !== undefined) this.#outbox.recycle(chunks);
+    if (this.#hasRoom()) {
+      while (this.#senders.first) {
+        this.#senders.first.settle(undefined);
+      }
+    }
+  }
+
+  // --- Receiving ---------------------------------------------------------------
+
+  receiveObject(signal: AbortSignal | undefined): Promise<unknown> {
+    if (this.receivers.first === undefined) {
+      const next = this.#inbox.next;
+      if (next === "object") {
+        if (!this.#inbox.nextIsParcel) {
+          return Promise.resolve(this.#takeObject());
+        }
+        try {
+          return Promise.resolve(this.#takeObject());
+        } catch (error) {
+          return Promise.reject(error);
+        }
+      }
+      if (next === "bytes") return Promise.reject(wrongKind(next));
+      if (this.eof) return Promise.reject(endOfFile());
+    }
+    return this.#wait(
+      new Receive<unknown>("object", (waiter) => {
+        try {
+          waiter.settle(this.#takeObject());
+        } catch (error) {
+          waiter.fail(error);
+        }
+      }),
+      signal,
+    );
+  }
+
+  /** `consume` makes the result of the next bytes message, or throws. */
+  receiveBytes<T>(
+    consume: (message: ByteMessage) => T,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    if (this.receivers.first === undefined) {
+      const next = this.#inbox.next;
+      if (next === "object") return Promise.reject(wrongKind(next));
+      if (next === "bytes") {
+        try {
+          return Promise.resolve(this.#takeBytes(consume));
+        } catch (error) {
+          return Promise.reject(error);
+        }
+      }
+      if (this.eof) return Promise.reject(endOfFile());
+    }
+    return this.#wait(
+      new Receive<T>("bytes", (waiter) => {
+        try {
+          waiter.settle(this.#takeBytes(consume));
+        } catch (error) {
+          waiter.fail(error);
+        }
+      }),
+      signal,
+    );
+  }
+
+  #wait<T>(waiter: Receive<T>, signal: AbortSignal | undefined): Promise<T> {
+    this.start();
+    this.receivers.push(waiter);
+    waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
+    return waiter.promise;
+  }
+
+  #takeObject(): unknown {
+    const parcel = this.#inbox.nextIsParcel;
+    const object = this.#inbox.takeObject();
+    this.#report();
+    return parcel ? unpack(object) : object;
+  }
+
+  #takeBytes<T>(consume: (message: ByteMessage) => T): T {
+    const message = this.#inbox.takeBytes();
+    try {
+      return consume(message);
+    } finally {
+      this.#report();
+    }
+  }
+
+  /** Lets the sender use a chunk again whose bytes have been copied out. */
+  recycle({ bytes, whole }: ByteMessage): void {
+    if (
+      !whole || bytes.length < WORTH_RECYCLING ||
+      this.#spentBytes >= WINDOW_WEIGHT
+    ) return;
+    this.#spent.push(bytes.buffer);
+    this.#spentBytes += bytes.length;
+  }
+
+  #report(): void {
+    const inbox = this.#inbox;
+    if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 2) return;
+    const chunks = this.#spent;
+    if (!this.gone && this.#out) {
+      if (chunks.length === 0) {
+        this.#out.post([TOOK, inbox.messages, inbox.weight]);
+      } else {this.#out.post(
+          [TOOK, inbox.messages, inbox.weight, chunks],
+          chunks,
+        );}
+    }
+    this.#spent = [];
+    this.#spentBytes = inbox.messages = inbox.weight = 0;
+  }
+
+  /** Whether a receive would not have to wait. */
+  get ready(): boolean {
+    return this.eof || (this.readable && this.#inbox.next !== undefined);
+  }
+
+  /** Dispatches what has already been delivered to this thread. */
+  settle(): Promise<void> {
+    this.start();
+    return settled(() => this.ready || this.closed);
+  }
+
+  /** Adds a call that waits until this end is ready: `true`; rejected when it closes. */
+  watch(waiter: Waiter<boolean>): void {
+    this.start();
+    if (this.ready) waiter.settle(true);
+    else this.#watchers.push(waiter);
+  }
+
+  #serve(): void {
+    const { receivers } = this;
+    let next = this.#inbox.next;
+    while (receivers.first && next) {
+      const receiver = receivers.first;
+      receivers.remove(receiver); // what it finds may end all the others
+      if (receiver.kind === next) receiver.take(receiver);
+      else receiver.fail(wrongKind(next));
+      next = this.#inbox.next;
+    }
+    if (this.eof && next === undefined) receivers.failAll(endOfFile);
+    if (this.ready) {
+      while (this.#watchers.first) this.#watchers.first.settle(true);
+    }
+    if (this.#abandoned) this.abandon();
+  }
+
+  /** The connection was garbage-collected: closes once no call waits any more. */
+  abandon(): void {
+    this.#abandoned = true;
+    if (!this.receivers.first && !this.#watchers.first) this.close();
+  }
+
+  /** Ends reading: what is there and what will come is dropped. */
+  endReading(): void {
+    this.readable = false;
+    for (const frame of this.#inbox.drain()) {
+      if (frame[0] === PARCEL) drop(frame[1]);
+    }
+    this.receivers.failAll(() =>
+      new OSError("Cannot receive: connection is write-only")
+    );
+    this.#watchers.failAll(() =>
+      new OSError("Cannot poll: connection is write-only")
+    );
+  }
+
+  // --- Frames --------------------------------------------------------------------
+
+  #accept(frame: Frame, port: OpenPort): void {
+    switch (frame[0]) {
+      case TOOK:
+        return this.#taken(frame);
+      case EOF:
+        return this.#end();
+      case REPLUG:
+        return this.#replugged(frame[1], port);
+      case LAST:
+        if (port !== this.#out) this.#sourceEnded(port);
+        return;
+      case MOVING:
+        return watchPeer(port, undefined);
+      default:
+        if (!this.#inbox.push(frame)) return;
+        if (this.readable) return this.#serve();
+        this.#discard();
+    }
+  }
+
+  /** A message for an end that reads no more: as if it had been read. */
+  #discard(): void {
+    const inbox = this.#inbox;
+    for (let next = inbox.next; next; next = inbox.next) {
+      if (next === "bytes") inbox.takeBytes();
+      else if (inbox.nextIsParcel) drop(inbox.takeObject());
+      else inbox.takeObject();
+    }
+    this.#report();
+  }
+
+  #replugged(raw: unknown, from: OpenPort): void {
+    if (!(raw instanceof MessagePort)) return;
+    const fresh = adopt(raw);
+    const { ports } = this.#sources;
+    if (ports.length > 1) { // this end moved at the same time
+      from.close();
+      for (const port of ports) if (port !== this.#out) port.close();
+    } else {
+      this.#outbox.flush();
+      this.#out!.post([LAST]);
+      this.#out!.close();
+      from.close();
+      this.#out = fresh;
+    }
+    this.#sources.ports = [fresh];
+    fresh.start(this.#sources);
+  }
+
+  #sourceEnded(port: OpenPort): void {
+    const { ports } = this.#sources;
+    ports.shift();
+    if (port === this.#out) return this.#end();
+    port.close();
+    if (ports.length === 0) ports.push(this.#out!);
+    this.#sources.proceed();
+  }
+
+  /** The peer cannot be reached any more. */
+  #broken(): void {
+    this.gone = true;
+    this.#senders.failAll(brokenPipe);
+  }
+
+  /** The other end, in this thread, closed: known before its last frame is read. */
+  siblingClosed(): void {
+    this.sibling = undefined;
+    this.#broken();
+  }
+
+  #end(): void {
+    this.eof = true;
+    this.#broken();
+    this.#closePorts();
+    this.#serve();
+  }
+
+  #closePorts(): void {
+    this.#out?.close();
+    for (const port of this.#sources.ports) port.close();
+    this.#out = undefined;
+    this.#sources.ports = [];
+  }
+
+  // --- Closing and moving ----------------------------------------------------------
+
+  close(): void {
+    if (this.closed) return;
+    this.#outbox.flush();
+    if (!this.gone) this.#out?.post([EOF]);
+    this.sibling?.siblingClosed();
+    this.#leave("the handle is closed");
+    for (const frame of this.#inbox.drain()) {
+      if (frame[0] === PARCEL) drop(frame[1]);
+    }
+    this.#closePorts();
+  }
+
+  /** Ends every call that waits here. */
+  #leave(why: string): void {
+    this.closed = true;
+    if (this.sibling) this.sibling.sibling = undefined;
+    this.sibling = undefined;
+    this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
+    this.#watchers.failAll(() => new OSError(`Cannot poll: ${why}`));
+    // Their messages have been posted: they arrive whatever happens here.
+    while (this.#senders.first) this.#senders.first.settle(undefined);
+  }
+
+  /** Throws when this end cannot travel, or not through the given pipe. */
+  check(through: string | undefined): void {
+    if (this.closed) {
+      throw new OSError("Cannot hand over the connection: handle is closed");
+    }
+    if (through === this.pipe) {
+      throw new TypeError(
+        "Cannot send the connection: it cannot travel through itself or its own peer",
+      );
+    }
+  }
+
+  /** Gives this end away: here it is closed, the descriptor is all of it. */
+  give(): Handed {
+    if (!transferWorks()) return this.#park();
+    this.#outbox.flush();
+    const fresh = this.sibling !== undefined && !this.#out?.started;
+    this.#leave("the connection was handed over");
+    const { ports } = this.#sources;
+    let drains: OpenPort[] = [];
+    if (this.#out && (fresh || !this.#out.started || startedPortsTravel())) {
+      if (!fresh) this.#readyToTravel();
+      drains = this.#sources.ports.filter((port) => port !== this.#out);
+    } else if (this.#out) {
+      drains = [this.#replug(ports)];
+    }
+    const out = this.#out;
+    if (out && watchesPeers()) out.post([MOVING]);
+    const inbox = this.#inbox.drain();
+    const descriptor: Descriptor = {
+      kind: "connection",
+      pipe: this.pipe,
+      end: this.end,
+      readable: this.readable,
+      writable: this.writable,
+      port: out?.give() ?? null,
+      drains: drains.map((port) => port.give()),
+      inbox,
+      sent: [this.#messages, this.#weight],
+      taken: [this.#inbox.messages, this.#inbox.weight],
+    };
+    this.#out = undefined;
+    this.#sources.ports = [];
+    return { descriptor, ports: portsOf(descriptor) as MessagePort[] };
+  }
+
+  /** Where a port must not travel without its peer: see `beforeTravel`. */
+  #readyToTravel(): void {
+    const port = this.#sources.ports[0]!;
+    const take = (data: unknown) => {
+      this.#sources.frame(port, data);
+      return port.open;
+    };
+    if (!beforeTravel(port, take) && port.open) this.#sources.gone(port);
+  }
+
+  #replug(sources: OpenPort[]): OpenPort {
+    const [near, far] = openChannel();
+    const [drain, feed] = openChannel();
+    const raw = far.give();
+    this.#out!.post([REPLUG, raw], [raw]);
+    if (!sources.includes(this.#out!)) this.#out!.close();
+    forward([...sources], feed);
+    this.#out = near;
+    return drain;
+  }
+
+  #park(): Handed {
+    const sibling = this.sibling;
+    this.#leave("the connection was handed over");
+    this.closed = false;
+    if (sibling) [this.sibling, sibling.sibling] = [sibling, this];
+    const key = uniqueName();
+    parked.set(key, this);
+    return { descriptor: { kind: "connection", parked: key }, ports: [] };
+  }
+
+  /** The end that a descriptor describes, open in this thread. */
+  static from(descriptor: Descriptor): Link {
+    const { pipe, end, readable, writable, port, drains, inbox, sent, taken } =
+      descriptor;
+    if (typeof descriptor.parked === "string") {
+      const link = parked.get(descriptor.parked);
+      parked.delete(descriptor.parked);
+      if (link) return link;
+    }
+    if (
+      typeof pipe !== "string" || (end !== 0 && end !== 1) ||
+      typeof readable !== "boolean" ||
+      typeof writable !== "boolean" ||
+      !(port === null || port instanceof MessagePort) ||
+      !Array.isArray(drains) ||
+      !drains.every((drain) => drain instanceof MessagePort) ||
+      !Array.isArray(inbox) || !isPair(sent) || !isPair(taken)
+    ) throw new TypeError("Cannot unpack: the message is malformed");
+    const out = port === null ? undefined : adopt(port);
+    const link = new Link(
+      pipe,
+      end,
+      readable,
+      writable,
+      out,
+      drains.map(adopt),
+    );
+    [link.#messages, link.#weight] = sent;
+    for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
+    [link.#inbox.messages, link.#inbox.weight] = taken;
+    if (!out) link.eof = link.gone = true;
+    return link;
+  }
+}
+
+/** What has to be transferred with a connection's descriptor. */
+export function portsOf({ port, drains, inbox }: Descriptor): Transferable[] {
+  const ports: Transferable[] = port instanceof MessagePort ? [port] : [];
+  if (Array.isArray(drains)) ports.push(...drains);
+  if (Array.isArray(inbox)) {
+    for (const frame of inbox) {
+      if (isFrame(frame)) ports.push(...transferOfFrame(frame));
+    }
+  }
+  return ports;
+}
+
+function isPair(field: unknown): field is [number, number] {
+  return Array.isArray(field) && field.length === 2 && field.every(isCount);
+}
+
+function brokenPipe(): BrokenPipeError {
+  return new BrokenPipeError(
+    "Cannot send: the other end is closed or its thread has ended",
+  );
+}
+
+function endOfFile(): EOFError {
+  return new EOFError(
+    "Cannot receive: the other end is closed and everything has been read",
+  );
+}
+
+function wrongKind(next: "object" | "bytes"): TypeError {
+  return new TypeError(
+    next === "bytes"
+      ? "Cannot receive an object: the next message is bytes, read it with recv_bytes() or recv_bytes_into()"
+      : "Cannot receive bytes: the next message is an object, read it with recv()",
+  );
+}

@@ -1,0 +1,205 @@
+/**
+ * What leaves a thread through one port, in order. The price of a port is per
+ * post: a message that comes alone is posted at once; messages that follow it
+ * in the same turn share posts, the last of which leaves when the turn's
+ * synchronous part ends.
+ *
+ * Invariants: what was pushed first leaves first; after `flush` nothing waits;
+ * a returned promise resolves only after its message was posted.
+ */
+
+import { copiedSize, copyPlain, NOT_PLAIN, weigh } from "./_snapshot.ts";
+import { BYTES, PACKED } from "./_wire.ts";
+
+/** The promise of a message that has been posted. */
+export const DONE: Promise<void> = Promise.resolve();
+
+/** Weights below this are not worth a field in the frame. */
+const LIGHT = 1024;
+const MOST_ITEMS = 256;
+const MOST_WEIGHT = 64 * 1024;
+/** Bytes messages up to this size share a post. */
+const SMALL = 4 * 1024;
+/** Bytes messages up to this size are cloned, larger ones transferred. */
+const CLONED = 2 * 1024;
+/** Chunks kept to be used again. */
+const POOL_BYTES = 4 * 1024 * 1024;
+
+/** Posts a frame on the port. */
+export type Post = (frame: unknown[], transfer?: Transferable[]) => void;
+
+/** See the module's comment. */
+export class Outbox {
+  readonly #post: Post;
+  readonly #one: number;
+  readonly #many: number;
+  readonly #weighed: (weight: number) => void;
+  // Messages that wait for the end of the turn: objects or bytes, never both.
+  #items: unknown[] = [];
+  #bytes: Uint8Array<ArrayBuffer> | undefined;
+  #bytesUsed = 0;
+  #bytesCount = 0;
+  #weight = 0;
+  #batch: Promise<void> | undefined;
+  #batchDone: () => void = () => {};
+  /** A message was posted earlier in this turn. */
+  #hot = false;
+  #pool: ArrayBuffer[] = [];
+
+  /**
+   * @param one The tag of a frame with one object, `many` that of one with several.
+   * @param weighed Hears the weight of each frame that is posted.
+   */
+  constructor(
+    post: Post,
+    one: number,
+    many: number,
+    weighed: (weight: number) => void,
+  ) {
+    this.#post = post;
+    this.#one = one;
+    this.#many = many;
+    this.#weighed = weighed;
+  }
+
+  /**
+   * Sends one object. Throws what the platform throws when it cannot be
+   * cloned; then nothing was sent.
+   */
+  push(value: unknown): Promise<void> {
+    if (this.#hot) {
+      const copy = copyPlain(value);
+      if (copy !== NOT_PLAIN) return this.#join(copy);
+      this.flush();
+    }
+    this.#alone(this.#one, value);
+    return DONE;
+  }
+
+  /** Sends a frame by itself, in its turn. */
+  pushFrame(frame: unknown[], transfer?: Transferable[]): void {
+    this.flush();
+    this.#post(frame, transfer);
+    this.#heat();
+  }
+
+  #alone(tag: number, value: unknown): void {
+    let weight = 0;
+    try {
+      weight = weigh(value);
+    } catch {
+      // A getter that throws: posting says so.
+    }
+    this.#post(weight < LIGHT ? [tag, value] : [tag, value, weight]);
+    if (weight >= LIGHT) this.#weighed(weight);
+    this.#heat();
+  }
+
+  #join(copy: unknown): Promise<void> {
+    if (this.#bytesCount > 0) this.flush();
+    this.#items.push(copy);
+    this.#weight += copiedSize();
+    return this.#joined(
+      this.#items.length >= MOST_ITEMS || this.#weight >= MOST_WEIGHT,
+    );
+  }
+
+  /** Sends one bytes message. The bytes are copied here. */
+  pushBytes(source: Uint8Array): Promise<void> {
+    const { length } = source;
+    if (this.#hot && length <= SMALL) return this.#joinBytes(source);
+    this.flush();
+    if (length <= CLONED) {
+      this.#post([BYTES, source.slice()]);
+    } else {
+      const chunk = this.#chunk(length);
+      new Uint8Array(chunk).set(source);
+      this.#post([BYTES, chunk], [chunk]);
+    }
+    this.#weighed(length);
+    this.#heat();
+    return DONE;
+  }
+
+  #joinBytes(source: Uint8Array): Promise<void> {
+    if (this.#items.length > 0) this.flush();
+    const { length } = source;
+    const start = this.#bytesUsed;
+    const end = start + 4 + ((length + 3) & ~3);
+    if (this.#bytes === undefined || end > this.#bytes.length) this.#grow(end);
+    const bytes = this.#bytes!;
+    bytes[start] = length;
+    bytes[start + 1] = length >> 8;
+    bytes[start + 2] = bytes[start + 3] = 0;
+    bytes.set(source, start + 4);
+    this.#bytesUsed = end;
+    this.#bytesCount++;
+    this.#weight += length;
+    return this.#joined(end >= MOST_WEIGHT);
+  }
+
+  #grow(needed: number): void {
+    const grown = new Uint8Array(Math.max(2 * needed, 1024));
+    if (this.#bytes) grown.set(this.#bytes.subarray(0, this.#bytesUsed));
+    this.#bytes = grown;
+  }
+
+  #joined(full: boolean): Promise<void> {
+    this.#batch ??= new Promise((done) => this.#batchDone = done);
+    const batch = this.#batch;
+    if (full) this.flush();
+    return batch;
+  }
+
+  /** Posts what waits. */
+  flush(): void {
+    if (this.#batch === undefined) return;
+    const weight = this.#weight;
+    if (this.#bytesCount > 0) {
+      const packed = this.#bytes!.slice(0, this.#bytesUsed);
+      const frame = [PACKED, packed.buffer, this.#bytesCount];
+      if (packed.length > CLONED) this.#post(frame, [packed.buffer]);
+      else this.#post(frame);
+      this.#weighed(weight);
+    } else {
+      const items = this.#items;
+      this.#items = [];
+      this.#post(
+        weight < LIGHT ? [this.#many, items] : [this.#many, items, weight],
+      );
+      if (weight >= LIGHT) this.#weighed(weight);
+    }
+    this.#bytesUsed = this.#bytesCount = this.#weight = 0;
+    this.#batch = undefined;
+    this.#batchDone();
+  }
+
+  #heat(): void {
+    if (this.#hot) return;
+    this.#hot = true;
+    DONE.then(this.#endOfTurn);
+  }
+
+  readonly #endOfTurn = (): void => {
+    this.#hot = false;
+    this.flush();
+  };
+
+  #chunk(length: number): ArrayBuffer {
+    const pool = this.#pool;
+    const last = pool[pool.length - 1];
+    if (last?.byteLength === length) return pool.pop()!;
+    if (last) pool.length = 0; // the sizes have changed
+    return new ArrayBuffer(length);
+  }
+
+  /** Takes chunks back from the reader to be used again. */
+  recycle(chunks: unknown): void {
+    if (!Array.isArray(chunks)) return;
+    for (const chunk of chunks) {
+      if (!(chunk instanceof ArrayBuffer) || chunk.byteLength === 0) continue;
+      const room = Math.max(1, POOL_BYTES / chunk.byteLength);
+      if (this.#pool.length < room) this.#pool.push(chunk);
+    }
+  }
+}

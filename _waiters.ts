@@ -1,0 +1,117 @@
+/**
+ * Calls that wait. Value, error, timeout, abort and close race for each of
+ * them; {@linkcode Waiter.settle} and {@linkcode Waiter.fail} are the only
+ * places where one ends, and the first wins. While it waits, a call keeps its
+ * thread alive.
+ */
+
+import { after, hold, release } from "./_endpoint.ts";
+
+/** Why a waiting call is to be given up. */
+export type GiveUp = "timeout" | "abort";
+
+/** One waiting call, and its place in a {@linkcode WaitList}. */
+export class Waiter<T> {
+  readonly promise: Promise<T>;
+  #resolve!: (value: T) => void;
+  #reject!: (reason: unknown) => void;
+  #signal: AbortSignal | undefined;
+  #onAbort: (() => void) | undefined;
+  #disarm: (() => void) | undefined;
+  #holding = true;
+  done = false;
+  // deno-lint-ignore no-explicit-any
+  list: WaitList<any> | undefined;
+  previous: this | undefined;
+  next: this | undefined;
+
+  constructor() {
+    this.promise = new Promise<T>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    hold();
+  }
+
+  /** Calls `giveUp` when `timeout` milliseconds pass or `signal` aborts. */
+  arm(
+    timeout: number,
+    signal: AbortSignal | undefined,
+    giveUp: (why: GiveUp) => void,
+  ): void {
+    if (this.done) return;
+    if (timeout !== Infinity) {
+      this.#disarm = after(timeout, () => giveUp("timeout"));
+    }
+    if (signal) {
+      this.#signal = signal;
+      this.#onAbort = () => giveUp("abort");
+      signal.addEventListener("abort", this.#onAbort);
+    }
+  }
+
+  /** Resolves. Returns whether it was still waiting. */
+  settle(value: T): boolean {
+    if (!this.#end()) return false;
+    this.#resolve(value);
+    return true;
+  }
+
+  /** Rejects. Returns whether it was still waiting. */
+  fail(reason: unknown): boolean {
+    if (!this.#end()) return false;
+    this.#reject(reason);
+    return true;
+  }
+
+  /** No longer keeps the thread alive. */
+  letGo(): void {
+    if (!this.#holding) return;
+    this.#holding = false;
+    release();
+  }
+
+  #end(): boolean {
+    if (this.done) return false;
+    this.done = true;
+    this.#disarm?.();
+    if (this.#onAbort) {
+      this.#signal!.removeEventListener("abort", this.#onAbort);
+    }
+    this.list?.remove(this);
+    this.letGo();
+    return true;
+  }
+}
+
+/** Waiting calls in call order; any of them can leave in constant time. */
+// deno-lint-ignore no-explicit-any
+export class WaitList<W extends Waiter<any>> {
+  first: W | undefined;
+  #last: W | undefined;
+  size = 0;
+
+  push(waiter: W): void {
+    waiter.list = this;
+    waiter.previous = this.#last;
+    if (this.#last) this.#last.next = waiter;
+    else this.first = waiter;
+    this.#last = waiter;
+    this.size++;
+  }
+
+  remove(waiter: W): void {
+    if (waiter.list !== this) return;
+    if (waiter.previous) waiter.previous.next = waiter.next;
+    else this.first = waiter.next;
+    if (waiter.next) waiter.next.previous = waiter.previous;
+    else this.#last = waiter.previous;
+    waiter.list = waiter.previous = waiter.next = undefined;
+    this.size--;
+  }
+
+  /** Rejects all of them. */
+  failAll(reason: () => unknown): void {
+    while (this.first) this.first.fail(reason());
+  }
+}

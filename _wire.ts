@@ -1,0 +1,87 @@
+/**
+ * The frames on a port. A frame is an array whose first element is one of the
+ * tags below (a magic number, the protocol's version, 1, and the kind in one);
+ * anything else that arrives is foreign and ignored.
+ */
+
+// --- Connections -----------------------------------------------------------
+/** `[OBJECT, value, weight?]`: one object. */
+export const OBJECT = 0x1dc0_0100;
+/** `[OBJECTS, values, weight?]`: several objects, in order. */
+export const OBJECTS = 0x1dc0_0101;
+/** `[BYTES, ArrayBuffer | Uint8Array]`: one bytes message. */
+export const BYTES = 0x1dc0_0102;
+/** `[PACKED, ArrayBuffer | Uint8Array, count]`: small bytes messages, each a length (u32) and its bytes, padded to 4. */
+export const PACKED = 0x1dc0_0103;
+/** `[PARCEL, packed, weight?]`: one object with endpoints or transferred parts in it. */
+export const PARCEL = 0x1dc0_0104;
+/** `[TOOK, messages, weight, chunks?]`: what the reader took since it last said so; chunks to use again. */
+export const TOOK = 0x1dc0_0105;
+/** `[EOF]`: the last frame of an end that closed. */
+export const EOF = 0x1dc0_0106;
+/** `[REPLUG, port]`: the sender's last frame on this port; it goes on at the given one. */
+export const REPLUG = 0x1dc0_0107;
+/** `[LAST]`: the sender's last frame on this port, answering REPLUG. */
+export const LAST = 0x1dc0_0108;
+/** `[MOVING]`: this end is about to travel to another thread. */
+export const MOVING = 0x1dc0_0109;
+
+// --- Queues, handle to owner -------------------------------------------------
+/** `[PUT, item]`: admitted already, through the shared words. */
+export const PUT = 0x1dc0_0110;
+/** `[PUTS, items]`: several of them. */
+export const PUTS = 0x1dc0_0111;
+/** `[PUT_WAIT, id, slot, items, wait, parcel]`: to be stored when there is room. */
+export const PUT_WAIT = 0x1dc0_0112;
+/** `[PUT_PARCEL, packed]`: as PUT, with endpoints or transferred parts. */
+export const PUT_PARCEL = 0x1dc0_0113;
+/** `[GET, id, slot, max, wait, hits]`: asks for up to `max` items. */
+export const GET = 0x1dc0_0114;
+/** `[MORE, hits]`: asks for copies of the next items, unclaimed. */
+export const MORE = 0x1dc0_0115;
+/** `[CANCEL, id]`: a waiting get or put is given up. */
+export const CANCEL = 0x1dc0_0116;
+/** `[RECEIVED, seq]`: deliveries up to this one have reached their callers. */
+export const RECEIVED = 0x1dc0_0117;
+/** `[GIVE_BACK, seq]`: this delivery came too late; the items stay the owner's. */
+export const GIVE_BACK = 0x1dc0_0118;
+/** `[FREED]`: the shared words changed and someone at the owner waits for that. */
+export const FREED = 0x1dc0_0119;
+/** `[SHARE, port, words]`: one more handle. */
+export const SHARE = 0x1dc0_011a;
+/** `[ASK, id, question, argument]`: counts, shutdown, task_done, join. */
+export const ASK = 0x1dc0_011b;
+/** `[CLOSE]`: this handle puts and gets no more. */
+export const CLOSE = 0x1dc0_011c;
+
+// --- Queues, owner to handle -------------------------------------------------
+/** `[ITEMS, id, seq, index, claimed, items]`: items for get `id`, then unclaimed copies; `index` is the first item's. */
+export const ITEMS = 0x1dc0_0120;
+/** `[ITEM_PARCEL, id, seq, packed]`: one item with endpoints or transferred parts. */
+export const ITEM_PARCEL = 0x1dc0_0121;
+/** `[STORED, id, count]`: a waiting put ended with `count` items stored. */
+export const STORED = 0x1dc0_0122;
+/** `[REFUSED, id, why, count]`: a get or put ended without; why is a {@linkcode Refusal}. */
+export const REFUSED = 0x1dc0_0123;
+/** `[ANSWER, id, value]`: answers ASK. */
+export const ANSWER = 0x1dc0_0124;
+/** `[CLOSED]`: answers CLOSE; all that the handle has put is here. */
+export const CLOSED = 0x1dc0_0125;
+
+/** Why the owner ends a call without what it asked for. */
+export type Refusal = "empty" | "full" | "shutdown" | "cancelled";
+
+/** A frame as it came in: only the tag is known to be right. */
+export type Frame = [tag: number, ...fields: unknown[]];
+
+/** Whether a message is one of our frames. */
+export function isFrame(data: unknown): data is Frame {
+  return Array.isArray(data) && typeof data[0] === "number" &&
+    data[0] >= OBJECT &&
+    data[0] <= CLOSED;
+}
+
+/** Whether a field is a count: a number from a frame sizes nothing unchecked. */
+export function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
+}

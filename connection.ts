@@ -1,0 +1,642 @@
+/**
+ * One end of a pipe, {@linkcode Connection}, and {@linkcode wait}.
+ *
+ * @module
+ */
+
+import { duration, integer, live, options } from "./_arguments.ts";
+import { BufferTooShort, EOFError, OSError } from "./errors.ts";
+import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
+import type { ByteMessage } from "./_inbox.ts";
+import { Link, portsOf } from "./_link.ts";
+import { Waiter } from "./_waiters.ts";
+
+/** Options of a call that waits. */
+export interface WaitOptions {
+  /** Ends the wait: the call rejects with the signal's reason, nothing is lost. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of {@linkcode Connection.send}. */
+export interface SendOptions extends WaitOptions {
+  /** Parts of the message to be moved instead of copied, as for `postMessage`. */
+  transfer?: Transferable[] | undefined;
+}
+
+/** What bytes are read from, and received into. */
+export type BytesLike = ArrayBufferLike | ArrayBufferView;
+
+// Set by the class: its constructor and its inside are nobody else's.
+let connect: (link: Link) => Connection<never, unknown>;
+let linkOf: (connection: object) => Link | undefined;
+
+// Held weakly by the program, strongly by its port: the link lives on when the
+// connection was dropped, so it has to be told.
+const dropped: FinalizationRegistry<Link> | undefined =
+  typeof FinalizationRegistry === "function"
+    ? new FinalizationRegistry((link) => link.abandon())
+    : undefined;
+
+let lastNumber = 2;
+
+/**
+ * One end of a pipe: sends and receives whole messages, objects and bytes, in
+ * one order.
+ *
+ * - What arrives is the value as it was when `send` was called, as
+ *   `structuredClone` would give it; it has left this thread when the promise
+ *   resolves.
+ * - Messages arrive in order, each exactly once.
+ * - `send` waits while the peer has 256 messages or 4 MiB unread.
+ * - When the peer closes or dies, what it has sent can still be read, then
+ *   `EOFError`; sending is a `BrokenPipeError`.
+ * - Several receives may wait at once; they are served in call order.
+ * - An idle connection does not keep its thread alive, a waiting call does.
+ *
+ * Connections are made by `Pipe()`, and arrive in messages. Unlike Python's,
+ * one end can be used by several tasks at once, `close()` wakes what waits on
+ * this end, and a connection that is sent moves instead of being duplicated.
+ *
+ * @typeParam In What is received.
+ * @typeParam Out What is sent.
+ *
+ * @example
+ * ```ts
+ * import { Pipe } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe<string>();
+ * await a.send("hello");
+ * console.assert(await b.recv() === "hello");
+ * a.close();
+ * b.close();
+ * ```
+ */
+export class Connection<In = unknown, Out = In> {
+  readonly #link: Link;
+  readonly #number: number = ++lastNumber;
+  private readonly endpoint: symbol = UNCLONEABLE;
+
+  static {
+    connect = (link) => new Connection<never, unknown>(link);
+    linkOf = (value) =>
+      typeof value === "object" && value !== null && #link in value
+        ? value.#link
+        : undefined;
+  }
+
+  private constructor(link: unknown) {
+    if (!(link instanceof Link)) {
+      throw new TypeError("Cannot construct a Connection: use Pipe()");
+    }
+    this.#link = link;
+    dropped?.register(this, link);
+  }
+
+  /** Whether this end has been closed or handed over; not whether the peer has. */
+  get closed(): boolean {
+    return this.#link.closed;
+  }
+
+  /** Whether this end can receive. */
+  get readable(): boolean {
+    return this.#link.readable;
+  }
+
+  /** Whether this end can send. */
+  get writable(): boolean {
+    return this.#link.writable;
+  }
+
+  /**
+   * A number that is unique among the open connections of this thread and
+   * stays the same while this one is open.
+   *
+   * Python returns the file descriptor; threads have none, it is a key only.
+   *
+   * @returns The number.
+   * @throws {OSError} This end is closed.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * console.assert(a.fileno() !== b.fileno());
+   * a.close();
+   * b.close();
+   * ```
+   */
+  fileno(): number {
+    if (this.#link.closed) throw closed("tell the number");
+    return this.#number;
+  }
+
+  /**
+   * Sends one object; endpoints in it, inside plain objects and arrays, go
+   * along: connections move, queues are shared.
+   *
+   * @param obj Anything that `structuredClone` can clone.
+   * @param options `transfer`: parts to move instead of copy; `signal`: ends
+   * the wait for room, though the message, already posted, may still arrive.
+   * @returns Resolves when the message is posted and the peer has fewer than
+   * 256 messages and 4 MiB unread.
+   * @throws {OSError} This end is closed or read-only, or an endpoint in the
+   * message is closed.
+   * @throws {BrokenPipeError} The peer has closed or died, also while waiting.
+   * @throws {DOMException} `DataCloneError`: the value cannot be cloned.
+   * @throws {TypeError} The message holds an end of this very pipe.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe<{ name: string }>();
+   * await a.send({ name: "xiao" });
+   * console.assert((await b.recv()).name === "xiao");
+   * a.close();
+   * b.close();
+   * ```
+   */
+  send(obj: Out, options?: SendOptions): Promise<void> {
+    const link = this.#link;
+    if (link.closed) return Promise.reject(closed("send"));
+    if (!link.writable) return Promise.reject(readOnly());
+    if (options === undefined || options === null) {
+      return link.send(obj, undefined, undefined);
+    }
+    try {
+      const { transfer, signal } = checked<SendOptions>(options, "send");
+      if (transfer !== undefined && !Array.isArray(transfer)) {
+        throw new TypeError("Cannot send: transfer must be an array");
+      }
+      return link.send(obj, transfer, live(signal, "send"));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Receives the next object, in order.
+   *
+   * @param options `signal`: ends the wait.
+   * @returns The object.
+   * @throws {EOFError} The peer has closed or died and all it sent has been read.
+   * @throws {OSError} This end is closed, also while waiting, or write-only.
+   * @throws {TypeError} The next message is bytes; it stays in place.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe<number>();
+   * const received = b.recv();
+   * await a.send(1);
+   * console.assert(await received === 1);
+   * a.close();
+   * b.close();
+   * ```
+   */
+  recv(options?: WaitOptions): Promise<In> {
+    const link = this.#link;
+    if (link.closed) return Promise.reject(closed("receive"));
+    if (!link.readable) return Promise.reject(writeOnly("receive"));
+    if (options === undefined || options === null) {
+      return link.receiveObject(undefined) as Promise<In>;
+    }
+    try {
+      return link.receiveObject(signalOf(options, "receive")) as Promise<In>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Sends one message of raw bytes. They are copied before the call returns.
+   *
+   * @param buffer What holds the bytes.
+   * @param offset Where they begin, in bytes of the buffer or view.
+   * @param size How many, in bytes; by default all from `offset` on.
+   * @param options `signal`: as for `send`.
+   * @returns As for `send`.
+   * @throws {OSError} This end is closed or read-only.
+   * @throws {BrokenPipeError} The peer has closed or died, also while waiting.
+   * @throws {RangeError} `offset` is negative or past the end, `size` is
+   * negative, or both together are past the end. Nothing was sent.
+   * @throws {TypeError} Not a buffer, or not integers.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * await a.send_bytes(new Uint8Array([1, 2, 3, 4]), 1, 2);
+   * console.assert((await b.recv_bytes()).join() === "2,3");
+   * a.close();
+   * b.close();
+   * ```
+   */
+  send_bytes(
+    buffer: BytesLike,
+    offset: number = 0,
+    size?: number | null,
+    options?: WaitOptions,
+  ): Promise<void> {
+    const link = this.#link;
+    if (link.closed) return Promise.reject(closed("send bytes"));
+    if (!link.writable) return Promise.reject(readOnly());
+    try {
+      const bytes = part(buffer, offset, size);
+      return link.sendBytes(bytes, signalOf(options, "send bytes"));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Receives one whole bytes message.
+   *
+   * @param maxlength The most bytes that it may have; by default any number.
+   * @param options `signal`: ends the wait.
+   * @returns The bytes, in a buffer that nobody else holds.
+   * @throws {OSError} "bad message length": the message is longer. It is lost,
+   * and so is reading from this end: a duplex end becomes write-only, a
+   * read-only one closes. Also when this end is closed or write-only.
+   * @throws {EOFError} The peer has closed or died and all it sent has been read.
+   * @throws {RangeError} `maxlength` is negative.
+   * @throws {TypeError} The next message is an object; it stays in place. Or
+   * `maxlength` is not an integer.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * await a.send_bytes(new TextEncoder().encode("hello"));
+   * console.assert(new TextDecoder().decode(await b.recv_bytes(5)) === "hello");
+   * a.close();
+   * b.close();
+   * ```
+   */
+  recv_bytes(
+    maxlength?: number | null,
+    options?: WaitOptions,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const link = this.#link;
+    if (link.closed) return Promise.reject(closed("receive bytes"));
+    if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
+    try {
+      const most = maxlength ?? Infinity;
+      if (most !== Infinity) integer(most, "maxlength", "receive bytes");
+      if (most < 0) {
+        throw new RangeError("Cannot receive bytes: negative maxlength");
+      }
+      return link.receiveBytes(
+        (message) =>
+          most < message.bytes.length
+            ? tooLong(link, message, most)
+            : own(message),
+        signalOf(options, "receive bytes"),
+      );
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Receives one whole bytes message into a buffer.
+   *
+   * Unlike Python, where a misaligned offset is rounded and an odd length cut
+   * for arrays of larger elements, everything here is in bytes.
+   *
+   * @param buffer Where the bytes go.
+   * @param offset Where they begin, in bytes of the buffer or view.
+   * @param options `signal`: ends the wait.
+   * @returns The length of the message, in bytes.
+   * @throws {BufferTooShort} The message does not fit. It is consumed, and
+   * complete in `args[0]`; the buffer is untouched, the connection goes on.
+   * @throws {OSError} This end is closed or write-only.
+   * @throws {EOFError} The peer has closed or died and all it sent has been read.
+   * @throws {RangeError} `offset` is negative or past the end; nothing was consumed.
+   * @throws {TypeError} Not a buffer, not an integer, or the next message is an
+   * object; it stays in place.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * const buffer = new Uint8Array(8);
+   * await a.send_bytes(new Uint8Array([1, 2, 3]));
+   * console.assert(await b.recv_bytes_into(buffer, 4) === 3);
+   * console.assert(buffer.join() === "0,0,0,0,1,2,3,0");
+   * a.close();
+   * b.close();
+   * ```
+   */
+  recv_bytes_into(
+    buffer: BytesLike,
+    offset: number = 0,
+    options?: WaitOptions,
+  ): Promise<number> {
+    const link = this.#link;
+    if (link.closed) return Promise.reject(closed("receive bytes"));
+    if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
+    try {
+      const view = viewOf(buffer, "receive bytes");
+      integer(offset, "offset", "receive bytes");
+      if (offset < 0) {
+        throw new RangeError("Cannot receive bytes: negative offset");
+      }
+      if (offset > view.length) {
+        throw new RangeError("Cannot receive bytes: offset too large");
+      }
+      return link.receiveBytes((message) => {
+        const { length } = message.bytes;
+        if (view.length < offset + length) {
+          throw new BufferTooShort(own(message));
+        }
+        view.set(message.bytes, offset);
+        link.recycle(message);
+        return length;
+      }, signalOf(options, "receive bytes"));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Whether a receive would not have to wait: a message is there, or the peer
+   * has closed or died. Consumes nothing.
+   *
+   * @param timeout How long to wait at most, in milliseconds. `0`, the
+   * default: not at all, but what has been delivered to this thread counts;
+   * `null`: for ever.
+   * @param options `signal`: ends the wait.
+   * @returns Whether a receive would answer at once.
+   * @throws {OSError} This end is closed, also while waiting, or write-only.
+   * @throws {TypeError} The timeout is not a number.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * console.assert(await b.poll() === false);
+   * await a.send("hello");
+   * console.assert(await b.poll(1000) === true);
+   * a.close();
+   * b.close();
+   * ```
+   */
+  async poll(
+    timeout: number | null = 0,
+    options?: WaitOptions,
+  ): Promise<boolean> {
+    const link = this.#link;
+    if (link.closed) throw closed("poll");
+    if (!link.readable) throw writeOnly("poll");
+    const ms = duration(timeout, "poll");
+    const signal = signalOf(options, "poll");
+    if (link.ready) return true;
+    if (ms === 0) {
+      await link.settle();
+      if (signal?.aborted) throw signal.reason;
+      if (link.closed) throw closed("poll");
+      return link.ready;
+    }
+    const waiter = new Waiter<boolean>();
+    link.watch(waiter);
+    waiter.arm(ms, signal, (why) => {
+      if (why === "abort") waiter.fail(signal!.reason);
+      else waiter.settle(link.ready);
+    });
+    return waiter.promise;
+  }
+
+  /**
+   * Closes this end. Messages already sent still arrive, then the peer reads
+   * `EOFError`; what was not read here is dropped; receives that wait here
+   * reject. Any later use is an `OSError`. Closing again does nothing.
+   *
+   * Unlike Python, calls of other tasks that wait on this end are woken.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe();
+   * a.close();
+   * console.assert(a.closed && !b.closed);
+   * b.close();
+   * ```
+   */
+  close(): void {
+    this.#link.close();
+  }
+
+  /**
+   * Receives objects until the end of file, then ends quietly. Python's
+   * connections cannot be iterated.
+   *
+   * @returns The objects, in order.
+   *
+   * @example
+   * ```ts
+   * import { Pipe } from "@ipc/multiprocessing";
+   *
+   * const [a, b] = Pipe<number>();
+   * await a.send(1);
+   * await a.send(2);
+   * a.close();
+   * let sum = 0;
+   * for await (const x of b) sum += x;
+   * console.assert(sum === 3);
+   * b.close();
+   * ```
+   */
+  async *[Symbol.asyncIterator](): AsyncGenerator<In, void, undefined> {
+    while (true) {
+      let value: In;
+      try {
+        value = await this.recv();
+      } catch (error) {
+        if (error instanceof EOFError) return;
+        throw error;
+      }
+      yield value;
+    }
+  }
+
+  /** `close()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+}
+
+register("connection", {
+  of: linkOf,
+  make: (descriptor: Descriptor) => connect(Link.from(descriptor)),
+  ports: portsOf,
+});
+
+/** A connection for a link. */
+export function connection<In, Out>(link: Link): Connection<In, Out> {
+  return connect(link) as unknown as Connection<In, Out>;
+}
+
+/**
+ * Waits until some of the connections can be received from without waiting:
+ * a message is there, or the peer has closed or died. Consumes nothing.
+ * Python's `multiprocessing.connection.wait`.
+ *
+ * @typeParam C The connections' type.
+ * @param connections Any iterable of open connections; one given twice is
+ * reported once (an error in Python).
+ * @param timeout How long to wait at most, in milliseconds; by default for
+ * ever; `0` or less: not at all.
+ * @param options `signal`: ends the wait.
+ * @returns Those that are ready, in the given order; none on timeout.
+ * @throws {TypeError} Not an iterable of connections, or not a number.
+ * @throws {OSError} One of them is closed, also while waiting.
+ *
+ * @example
+ * ```ts
+ * import { Pipe, wait } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe();
+ * const [c, d] = Pipe();
+ * await c.send("ready");
+ * console.assert((await wait([b, d], 1000))[0] === d);
+ * for (const end of [a, b, c, d]) end.close();
+ * ```
+ */
+// deno-lint-ignore no-explicit-any
+export async function wait<C extends Connection<any, any>>(
+  connections: Iterable<C>,
+  timeout?: number | null,
+  options?: WaitOptions,
+): Promise<C[]> {
+  if (
+    typeof (connections as { [Symbol.iterator]?: unknown })
+      ?.[Symbol.iterator] !== "function"
+  ) {
+    throw new TypeError("Cannot wait: the connections must be iterable");
+  }
+  const list = [...new Set(connections)];
+  const links = list.map((connection) => {
+    const link = Object(connection) === connection
+      ? linkOf(connection)
+      : undefined;
+    if (!link) {
+      throw new TypeError("Cannot wait: only connections can be waited for");
+    }
+    if (link.closed) throw closed("wait");
+    return link;
+  });
+  const ms = duration(timeout, "wait");
+  const signal = signalOf(options, "wait");
+  const ready = () => list.filter((_, i) => links[i]!.ready);
+  // Also before a longer wait: all that are ready now are to be reported.
+  if (!links.some((link) => link.ready) || ms === 0) {
+    await Promise.all(links.map((link) => link.settle()));
+    if (signal?.aborted) throw signal.reason;
+    if (links.some((link) => link.closed)) throw closed("wait");
+  }
+  if (ms === 0 || links.some((link) => link.ready)) return ready();
+  const any = new Waiter<boolean>();
+  const watchers = links.map((link) => {
+    const waiter = new Waiter<boolean>();
+    link.watch(waiter);
+    waiter.promise.then(
+      (value) => any.settle(value),
+      (error) => any.fail(error),
+    );
+    return waiter;
+  });
+  any.arm(
+    ms,
+    signal,
+    (why) => why === "abort" ? any.fail(signal!.reason) : any.settle(false),
+  );
+  try {
+    await any.promise;
+  } finally {
+    for (const waiter of watchers) waiter.settle(false);
+  }
+  return ready();
+}
+
+function checked<T extends object>(value: T, what: string): Partial<T> {
+  return options<T>(value, what);
+}
+
+function signalOf(
+  given: WaitOptions | undefined,
+  what: string,
+): AbortSignal | undefined {
+  return given === undefined
+    ? undefined
+    : live(options<WaitOptions>(given, what).signal, what);
+}
+
+function closed(what: string): OSError {
+  return new OSError(`Cannot ${what}: handle is closed`);
+}
+
+function readOnly(): OSError {
+  return new OSError("Cannot send: connection is read-only");
+}
+
+function writeOnly(what: string): OSError {
+  return new OSError(`Cannot ${what}: connection is write-only`);
+}
+
+function viewOf(buffer: BytesLike, what: string): Uint8Array {
+  if (ArrayBuffer.isView(buffer)) {
+    return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  }
+  if (
+    buffer instanceof ArrayBuffer ||
+    (typeof SharedArrayBuffer === "function" &&
+      buffer instanceof SharedArrayBuffer)
+  ) return new Uint8Array(buffer);
+  throw new TypeError(`Cannot ${what}: a buffer or a view of one is required`);
+}
+
+function part(
+  buffer: BytesLike,
+  offset: number,
+  size: number | null | undefined,
+): Uint8Array {
+  const view = viewOf(buffer, "send bytes");
+  integer(offset, "offset", "send bytes");
+  if (size !== undefined && size !== null) integer(size, "size", "send bytes");
+  if (offset < 0) throw new RangeError("Cannot send bytes: offset is negative");
+  if (offset > view.length) {
+    throw new RangeError("Cannot send bytes: buffer length < offset");
+  }
+  const length = size ?? view.length - offset;
+  if (length < 0) throw new RangeError("Cannot send bytes: size is negative");
+  if (offset + length > view.length) {
+    throw new RangeError("Cannot send bytes: buffer length < offset + size");
+  }
+  return length === view.length ? view : view.subarray(offset, offset + length);
+}
+
+function own({ bytes, whole }: ByteMessage): Uint8Array<ArrayBuffer> {
+  return whole ? bytes : bytes.slice();
+}
+
+function tooLong(link: Link, { bytes }: ByteMessage, most: number): never {
+  if (link.writable) link.endReading();
+  else link.close();
+  throw new OSError(
+    `Cannot receive bytes: bad message length (${bytes.length} bytes, at most ${most} allowed)`,
+  );
+}

@@ -1,0 +1,102 @@
+/**
+ * The errors of this module. Each is an `Error` whose `name` is its class
+ * name; the names and the relations between them are Python's.
+ *
+ * @module
+ */
+
+/**
+ * The other end is gone and everything it sent has been read, or the thread
+ * that owns a queue has ended.
+ *
+ * @example
+ * ```ts
+ * import { EOFError, Pipe } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe();
+ * b.close();
+ * try {
+ *   await a.recv();
+ * } catch (error) {
+ *   console.assert(error instanceof EOFError);
+ * }
+ * a.close();
+ * ```
+ */
+export class EOFError extends Error {
+  /** The class name, for checks across realms. */
+  override name = "EOFError";
+}
+
+/**
+ * A connection or queue cannot do what was asked: it is closed, it works in
+ * the other direction only, or a message was longer than allowed.
+ */
+export class OSError extends Error {
+  /** The class name, for checks across realms. */
+  override name = "OSError";
+}
+
+/** The other end of the connection has closed or died: nobody will read. */
+export class BrokenPipeError extends OSError {
+  /** The class name, for checks across realms. */
+  override name = "BrokenPipeError";
+}
+
+/**
+ * A bytes message did not fit into the buffer that was given for it. The
+ * message was consumed; it is here, complete, in `args[0]`.
+ *
+ * @example
+ * ```ts
+ * import { BufferTooShort, Pipe } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe();
+ * await a.send_bytes(new Uint8Array([1, 2, 3]));
+ * try {
+ *   await b.recv_bytes_into(new Uint8Array(2));
+ * } catch (error) {
+ *   console.assert(error instanceof BufferTooShort && error.args[0].length === 3);
+ * }
+ * a.close();
+ * b.close();
+ * ```
+ */
+export class BufferTooShort extends Error {
+  /** The class name, for checks across realms. */
+  override name = "BufferTooShort";
+  /** One element: the complete message. */
+  args: [Uint8Array<ArrayBuffer>];
+
+  /**
+   * Keeps the message.
+   *
+   * @param message The complete bytes message that did not fit.
+   * @param text What was attempted and what stood in the way.
+   */
+  constructor(message: Uint8Array<ArrayBuffer>, text?: string) {
+    super(
+      text ??
+        `Cannot receive into the buffer: the message has ${message.length} bytes`,
+    );
+    this.args = [message];
+  }
+}
+
+/** A queue had no item within the time allowed. Python's `queue.Empty`. */
+export class Empty extends Error {
+  /** The class name, for checks across realms. */
+  override name = "Empty";
+}
+
+/** A queue had no room within the time allowed. Python's `queue.Full`. */
+export class Full extends Error {
+  /** The class name, for checks across realms. */
+  override name = "Full";
+}
+
+/** The queue has been shut down. Python's `queue.ShutDown` (3.13). */
+export class ShutDown extends Error {
+  /** The class name, for checks across realms. */
+  override name = "ShutDown";
+}
