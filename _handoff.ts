@@ -201,9 +201,36 @@ export class Parcel {
   }
 }
 
+/** A snapshot of a value with endpoints or transfers, before anything moves. */
+export class Draft {
+  /** The value, without its endpoints. */
+  readonly value: unknown;
+  /** What was transferred into it. */
+  readonly moved: Transferable[];
+  readonly #survey: Survey;
+
+  constructor(survey: Survey, value: unknown, moved: Transferable[]) {
+    this.#survey = survey;
+    this.value = value;
+    this.moved = moved;
+  }
+
+  /** Whether it can be kept and cloned like any other value. */
+  get plain(): boolean {
+    return this.#survey.endpoints.length === 0 &&
+      this.moved.every((part) => part instanceof ArrayBuffer);
+  }
+
+  /** Hands the endpoints over; throws `OSError` when one has been closed since. */
+  commit(): Parcel {
+    for (const endpoint of this.#survey.endpoints) endpoint.check(undefined);
+    return new Parcel(...handOver(this.#survey, this.value, this.moved));
+  }
+}
+
 /**
  * Makes a snapshot of a value that holds endpoints or parts to transfer.
- * Everything is checked before anything moves.
+ * Everything is checked; the parts are transferred, the endpoints stay.
  *
  * @param through The pipe that it is to travel through, which must not be its own.
  * @returns `undefined` when the value holds no endpoint and nothing is to be transferred.
@@ -212,7 +239,7 @@ export function prepare(
   value: unknown,
   transfer: readonly Transferable[] | undefined,
   through?: string,
-): Parcel | undefined {
+): Draft | undefined {
   const survey = new Survey();
   const copy = survey.copy(value, []);
   if (survey.endpoints.length === 0 && !transfer?.length) return undefined;
@@ -223,7 +250,7 @@ export function prepare(
     unknown,
     Transferable[],
   ];
-  return new Parcel(...handOver(survey, cloned, moved));
+  return new Draft(survey, cloned, moved);
 }
 
 // --- Unpacking ---------------------------------------------------------------

@@ -270,8 +270,9 @@ export class Link implements Endpoint {
   }
 
   #sendParcel(value: unknown, transfer?: readonly Transferable[]): boolean {
-    const parcel = prepare(value, transfer, this.pipe);
-    if (parcel === undefined) return false;
+    const draft = prepare(value, transfer, this.pipe);
+    if (draft === undefined) return false;
+    const parcel = draft.commit();
     this.#outbox.pushFrame([PARCEL, parcel.message], parcel.transfer);
     return true;
   }

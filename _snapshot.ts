@@ -134,3 +134,9 @@ function leafWeight(value: unknown): number {
   }
   return 0;
 }
+
+/** A copy as `structuredClone` makes it; throws what it throws. */
+export function snapshot(value: unknown): unknown {
+  const copy = copyPlain(value);
+  return copy === NOT_PLAIN ? structuredClone(value) : copy;
+}

@@ -6,6 +6,7 @@
  */
 
 import { after, hold, release } from "./_endpoint.ts";
+import { List } from "./_list.ts";
 
 /** Why a waiting call is to be given up. */
 export type GiveUp = "timeout" | "abort";
@@ -21,7 +22,7 @@ export class Waiter<T> {
   #holding = true;
   done = false;
   // deno-lint-ignore no-explicit-any
-  list: WaitList<any> | undefined;
+  list: List<any> | undefined;
   previous: this | undefined;
   next: this | undefined;
 
@@ -86,30 +87,7 @@ export class Waiter<T> {
 
 /** Waiting calls in call order; any of them can leave in constant time. */
 // deno-lint-ignore no-explicit-any
-export class WaitList<W extends Waiter<any>> {
-  first: W | undefined;
-  #last: W | undefined;
-  size = 0;
-
-  push(waiter: W): void {
-    waiter.list = this;
-    waiter.previous = this.#last;
-    if (this.#last) this.#last.next = waiter;
-    else this.first = waiter;
-    this.#last = waiter;
-    this.size++;
-  }
-
-  remove(waiter: W): void {
-    if (waiter.list !== this) return;
-    if (waiter.previous) waiter.previous.next = waiter.next;
-    else this.first = waiter.next;
-    if (waiter.next) waiter.next.previous = waiter.previous;
-    else this.#last = waiter.previous;
-    waiter.list = waiter.previous = waiter.next = undefined;
-    this.size--;
-  }
-
+export class WaitList<W extends Waiter<any>> extends List<W> {
   /** Rejects all of them. */
   failAll(reason: () => unknown): void {
     while (this.first) this.first.fail(reason());

@@ -29,44 +29,44 @@ export const MOVING = 0x1dc0_0109;
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item]`: admitted already, through the shared words. */
 export const PUT = 0x1dc0_0110;
-/** `[PUTS, items]`: several of them. */
-export const PUTS = 0x1dc0_0111;
-/** `[PUT_WAIT, id, slot, items, wait, parcel]`: to be stored when there is room. */
-export const PUT_WAIT = 0x1dc0_0112;
+/** `[PUT_SEVERAL, items]`: several of them. */
+export const PUT_SEVERAL = 0x1dc0_0111;
 /** `[PUT_PARCEL, packed]`: as PUT, with endpoints or transferred parts. */
-export const PUT_PARCEL = 0x1dc0_0113;
+export const PUT_PARCEL = 0x1dc0_0112;
+/** `[PUT_WAIT, id, slot, items, wait]`: to be stored when there is room; no items: keep a place. */
+export const PUT_WAIT = 0x1dc0_0113;
+/** `[UNPUT]`: gives up a place that was kept. */
+export const UNPUT = 0x1dc0_0114;
 /** `[GET, id, slot, max, wait, hits]`: asks for up to `max` items. */
-export const GET = 0x1dc0_0114;
+export const GET = 0x1dc0_0115;
 /** `[MORE, hits]`: asks for copies of the next items, unclaimed. */
-export const MORE = 0x1dc0_0115;
-/** `[CANCEL, id]`: a waiting get or put is given up. */
-export const CANCEL = 0x1dc0_0116;
+export const MORE = 0x1dc0_0116;
+/** `[CANCEL, id]`: a waiting call is given up. */
+export const CANCEL = 0x1dc0_0117;
 /** `[RECEIVED, seq]`: deliveries up to this one have reached their callers. */
-export const RECEIVED = 0x1dc0_0117;
-/** `[GIVE_BACK, seq]`: this delivery came too late; the items stay the owner's. */
-export const GIVE_BACK = 0x1dc0_0118;
+export const RECEIVED = 0x1dc0_0118;
+/** `[GIVE_BACK, seq, parcels]`: this delivery came too late; the items are still the owner's. */
+export const GIVE_BACK = 0x1dc0_0119;
 /** `[FREED]`: the shared words changed and someone at the owner waits for that. */
-export const FREED = 0x1dc0_0119;
+export const FREED = 0x1dc0_011a;
 /** `[SHARE, port, words]`: one more handle. */
-export const SHARE = 0x1dc0_011a;
+export const SHARE = 0x1dc0_011b;
 /** `[ASK, id, question, argument]`: counts, shutdown, task_done, join. */
-export const ASK = 0x1dc0_011b;
+export const ASK = 0x1dc0_011c;
 /** `[CLOSE]`: this handle puts and gets no more. */
-export const CLOSE = 0x1dc0_011c;
+export const CLOSE = 0x1dc0_011d;
 
 // --- Queues, owner to handle -------------------------------------------------
-/** `[ITEMS, id, seq, index, claimed, items]`: items for get `id`, then unclaimed copies; `index` is the first item's. */
+/** `[ITEMS, id, seq, index, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `index` is the first item's number, `parcels` says which of the claimed ones are packed. */
 export const ITEMS = 0x1dc0_0120;
-/** `[ITEM_PARCEL, id, seq, packed]`: one item with endpoints or transferred parts. */
-export const ITEM_PARCEL = 0x1dc0_0121;
-/** `[STORED, id, count]`: a waiting put ended with `count` items stored. */
-export const STORED = 0x1dc0_0122;
-/** `[REFUSED, id, why, count]`: a get or put ended without; why is a {@linkcode Refusal}. */
-export const REFUSED = 0x1dc0_0123;
+/** `[STORED, id, count]`: a waiting put is done. */
+export const STORED = 0x1dc0_0121;
+/** `[REFUSED, id, why, count]`: a get or put ended without; `count` items were stored. */
+export const REFUSED = 0x1dc0_0122;
 /** `[ANSWER, id, value]`: answers ASK. */
-export const ANSWER = 0x1dc0_0124;
-/** `[CLOSED]`: answers CLOSE; all that the handle has put is here. */
-export const CLOSED = 0x1dc0_0125;
+export const ANSWER = 0x1dc0_0123;
+/** `[CLOSED]`: answers CLOSE, when all that the handle has put is stored. */
+export const CLOSED = 0x1dc0_0124;
 
 /** Why the owner ends a call without what it asked for. */
 export type Refusal = "empty" | "full" | "shutdown" | "cancelled";

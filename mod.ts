@@ -14,3 +14,10 @@ export {
 export * from "./errors.ts";
 export { Pipe } from "./pipe.ts";
 export { pack, unpack } from "./_handoff.ts";
+export {
+  type GetOptions,
+  JoinableQueue,
+  type PutOptions,
+  Queue,
+  type QueueOptions,
+} from "./queue.ts";

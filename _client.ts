@@ -1,0 +1,775 @@
+/**
+ * One handle's side of a queue: what `Queue` does, for the owner's own handle
+ * and for every other. Counts and claims in the shared words where it can, and
+ * asks the owner where it must.
+ *
+ *     handle                               owner
+ *  Put, room is there (words: `TAIL` moved, `ADMITTED` counted):
+ *  1. PUT item, PUT_SEVERAL items →        stores, or delivers to a waiting get
+ *  Put, no room or no words (`PUTS` counted):
+ *  1. PUT_WAIT id slot item →              stores when there is room
+ *  2.                                      ← STORED id | REFUSED id why
+ *  Put of endpoints, no room: they stay usable until there is:
+ *  1. PUT_WAIT id slot (no item) →         keeps a place
+ *  2.                                      ← STORED id
+ *  3. PUT_PARCEL packed → (or UNPUT: one of the endpoints was closed meanwhile)
+ *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
+ *  Get otherwise:
+ *  1. GET id slot max wait hits →          claims, or waits, or refuses
+ *  2.                                      ← ITEMS id seq index claimed items, and copies of the next
+ *  3. words: `LAST_RECEIVED`, `GOT`; else RECEIVED seq →
+ *  Giving up (timeout, abort), with a slot: decided at once by the word;
+ *     then CANCEL id →. Without: a get ends at once, and items that come all
+ *     the same go back: GIVE_BACK seq →; a put waits for the owner's word.
+ *  Closing: CLOSE → ... ← CLOSED, EOF →.  Owner gone: every call ends in EOFError.
+ */
+
+import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
+import {
+  type Draft,
+  type Endpoint,
+  type Handed,
+  Parcel,
+  prepare,
+  unpack,
+} from "./_handoff.ts";
+import { NOTHING } from "./_core.ts";
+import { DONE as SENT } from "./_outbox.ts";
+import { snapshot } from "./_snapshot.ts";
+import { type GiveUp, Waiter } from "./_waiters.ts";
+import {
+  ANSWER,
+  ASK,
+  CANCEL,
+  CLOSE,
+  CLOSED,
+  EOF,
+  type Frame,
+  FREED,
+  GET,
+  GIVE_BACK,
+  isCount,
+  ITEMS,
+  MORE,
+  PUT,
+  PUT_PARCEL,
+  PUT_WAIT,
+  RECEIVED,
+  REFUSED,
+  STORED,
+  UNPUT,
+} from "./_wire.ts";
+import {
+  ADMITTED,
+  BACK,
+  BELL,
+  DONE,
+  DROPPED,
+  endSlot,
+  finishTask,
+  FIRST_SLOT,
+  GOT,
+  HANDLE_WORDS,
+  HEAD,
+  JOINERS,
+  LAST_RECEIVED,
+  OPEN,
+  PUTS,
+  reserve,
+  sizeOf,
+  STATE,
+  TAIL,
+} from "./_words.ts";
+
+/** The way to the owner. */
+export interface OwnerPort {
+  /** Sends an admitted item; throws when it cannot be cloned. */
+  put(item: unknown): Promise<void>;
+  /** Sends a frame, after all that was sent before; throws likewise. */
+  post(frame: unknown[], transfer?: Transferable[]): void;
+  /** Claims the next item, in the owner's thread; else `NOTHING`. */
+  take(): unknown;
+  close(): void;
+  /** Makes one more handle. */
+  share(): Handed;
+}
+
+/** What a call waits for at the owner. */
+interface Call {
+  readonly id: number;
+  readonly kind: "get" | "put" | "ask";
+  // deno-lint-ignore no-explicit-any
+  readonly waiter: Waiter<any>;
+  slot: number;
+  /** A get of one item, not a list. */
+  single: boolean;
+  /** A put that was given up and waits for the owner's word. */
+  reason: unknown;
+  givenUp: boolean;
+}
+
+/** The most items of one `put_many` that are posted before it looks again. */
+const CHUNK = 256;
+
+/** See the module's comment. */
+export class Client implements Endpoint {
+  readonly maxsize: number;
+  /** Joinable: questions may come after `close`. */
+  readonly joinable: boolean;
+  readonly words: Int32Array | undefined;
+  readonly mine: Int32Array | undefined;
+  readonly owner: OwnerPort;
+  closed = false;
+  /** The owner is gone. */
+  gone = false;
+  #portClosed = false;
+  readonly #calls = new Map<number, Call>();
+  #lastId = 0;
+  /** Gets that wait at the owner: later ones line up behind them. */
+  #gets = 0;
+  #freeSlots: number[] = [];
+  // Copies of items that may be claimed; the first is item number `#index`.
+  #copies: unknown[] = [];
+  #index = 0;
+  #at = 0;
+  /** Claimed from copies since the owner was told. */
+  #hits = 0;
+  #askedMore = false;
+  #lastPut: Promise<void> = SENT;
+  /** The owner has all that was put here. */
+  #flushed = false;
+  #detached = false;
+  readonly #joining = new Set<Waiter<void>>();
+  #abandoned = false;
+
+  constructor(
+    owner: OwnerPort,
+    maxsize: number,
+    joinable: boolean,
+    words: Int32Array | undefined,
+    mine: Int32Array | undefined,
+  ) {
+    this.owner = owner;
+    this.maxsize = maxsize;
+    this.joinable = joinable;
+    this.words = words;
+    this.mine = mine;
+    if (mine) {
+      for (let i = HANDLE_WORDS - 1; i >= FIRST_SLOT; i--) {
+        this.#freeSlots.push(i);
+      }
+    }
+  }
+
+  // --- Putting -------------------------------------------------------------------
+
+  put(
+    value: unknown,
+    transfer: Transferable[] | undefined,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.gone) return Promise.reject(ownerGone("put"));
+    const { words } = this;
+    try {
+      if (words) {
+        if (Atomics.load(words, STATE) !== OPEN) throw shutDown("put");
+        if (this.#reserve(1) === 1) return this.#putAdmitted(value, transfer);
+        if (timeout <= 0) throw full();
+      }
+      return this.#putWaiting(value, transfer, timeout, signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Takes places for up to `count` items, none before a put that waits. */
+  #reserve(count: number): number {
+    const words = this.words!;
+    if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return 0;
+    const places = reserve(words, this.maxsize, count);
+    if (places > 0) Atomics.add(this.mine!, ADMITTED, places);
+    return places;
+  }
+
+  /** Gives places back that `#reserve` took. */
+  #unreserve(count: number): void {
+    Atomics.sub(this.mine!, ADMITTED, count);
+    Atomics.sub(this.words!, TAIL, count);
+    this.#ring();
+  }
+
+  #putAdmitted(
+    value: unknown,
+    transfer: Transferable[] | undefined,
+  ): Promise<void> {
+    try {
+      if (!transfer?.length) {
+        try {
+          return this.owner.put(value);
+        } catch (refusal) {
+          const draft = prepare(value, undefined);
+          if (draft === undefined) throw refusal;
+          this.#postDraft(draft);
+          return SENT;
+        }
+      }
+      this.#postDraft(prepare(value, transfer)!);
+      return SENT;
+    } catch (error) {
+      this.#unreserve(1);
+      throw error;
+    }
+  }
+
+  #postDraft(draft: Draft): void {
+    if (draft.plain) this.owner.post([PUT, draft.value], draft.moved);
+    else {
+      const parcel = draft.commit();
+      this.owner.post([PUT_PARCEL, parcel.message], parcel.transfer);
+    }
+  }
+
+  #putWaiting(
+    value: unknown,
+    transfer: Transferable[] | undefined,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (transfer?.length) {
+      return this.#putDraft(prepare(value, transfer)!, timeout, signal);
+    }
+    try {
+      return this.#offer([value], undefined, timeout, signal);
+    } catch (refusal) {
+      const draft = prepare(value, undefined);
+      if (draft === undefined) throw refusal;
+      return this.#putDraft(draft, timeout, signal);
+    }
+  }
+
+  #putDraft(
+    draft: Draft,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (draft.plain) {
+      return this.#offer([draft.value], draft.moved, timeout, signal);
+    }
+    // The endpoints stay here, in use, until there is a place for them.
+    return this.#offer([], undefined, timeout, signal).then(() => {
+      try {
+        this.#postDraft(draft);
+      } catch (error) {
+        this.owner.post([UNPUT]);
+        throw error;
+      }
+    });
+  }
+
+  /** Lines up at the owner; throws when an item cannot be cloned. */
+  #offer(
+    items: unknown[],
+    transfer: Transferable[] | undefined,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const call = this.#call<void>("put", timeout, signal);
+    if (this.words) Atomics.add(this.words, PUTS, 1);
+    try {
+      const frame = [PUT_WAIT, call.id, call.slot, items, timeout > 0];
+      this.owner.post(frame, transfer);
+    } catch (error) {
+      if (this.words) Atomics.sub(this.words, PUTS, 1);
+      this.#forget(call);
+      call.waiter.promise.catch(() => {});
+      call.waiter.fail(error);
+      throw error;
+    }
+    if (this.#detached) call.waiter.letGo();
+    this.#arm(call, timeout, signal);
+    return call.waiter.promise;
+  }
+
+  async putMany(
+    items: Iterable<unknown>,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const deadline = timeout === Infinity ? Infinity : now() + timeout;
+    for (const item of Array.isArray(items) ? this.#putNow(items) : items) {
+      const left = deadline === Infinity
+        ? Infinity
+        : Math.max(0, deadline - now());
+      await this.put(item, undefined, left, signal);
+    }
+    await this.#lastPut; // posted, not only called
+  }
+
+  /** Puts as much as there is room for; returns the rest, as it is now. */
+  #putNow(items: unknown[]): unknown[] {
+    let at = 0;
+    while (this.words && !this.gone && at < items.length) {
+      if (Atomics.load(this.words, STATE) !== OPEN) break;
+      const places = this.#reserve(Math.min(CHUNK, items.length - at));
+      if (places === 0) break;
+      for (let i = 0; i < places; i++, at++) {
+        try {
+          this.#lastPut = this.#putAdmitted(items[at], undefined);
+        } catch (error) {
+          this.#unreserve(places - i - 1);
+          throw error;
+        }
+      }
+    }
+    return items.slice(at).map((item) => {
+      try {
+        return snapshot(item);
+      } catch {
+        return item; // its put decides: an endpoint, or an error in its turn
+      }
+    });
+  }
+
+  // --- Getting -------------------------------------------------------------------
+
+  get(timeout: number, signal: AbortSignal | undefined): Promise<unknown> {
+    if (this.gone) return Promise.reject(ownerGone("get"));
+    try {
+      if (this.#gets === 0) {
+        const item = this.#claim();
+        if (item !== NOTHING) return Promise.resolve(item);
+      }
+      return this.#ask(1, true, timeout, signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  getMany(
+    max: number,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown[]> {
+    if (this.gone) return Promise.reject(ownerGone("get"));
+    try {
+      const items = this.#gets === 0 ? this.#claimSeveral(max) : undefined;
+      if (items) return Promise.resolve(items);
+      return this.#ask(max, false, timeout, signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Claims the next item without asking the owner, if it can. */
+  #claim(): unknown {
+    const item = this.owner.take();
+    if (item !== NOTHING) {
+      this.#ring();
+      return item instanceof Parcel ? unpack(item.message) : item;
+    }
+    const words = this.words;
+    if (!words || this.#at === this.#copies.length) return NOTHING;
+    while (Atomics.load(words, BACK) === 0) {
+      const head = this.#skipClaimed(words);
+      if (head === undefined) return NOTHING;
+      const next = (head + 1) | 0;
+      if (Atomics.compareExchange(words, HEAD, head, next) !== head) continue;
+      Atomics.add(words, GOT, 1);
+      const copy = this.#copies[this.#at];
+      this.#copies[this.#at++] = undefined;
+      this.#index = next;
+      this.#claimed(1);
+      return copy;
+    }
+    return NOTHING;
+  }
+
+  /** Claims `max` items that follow each other, all from copies, or none. */
+  #claimSeveral(max: number): unknown[] | undefined {
+    const words = this.words;
+    if (!words || this.#copies.length - this.#at < max) return undefined;
+    while (Atomics.load(words, BACK) === 0) {
+      const head = this.#skipClaimed(words);
+      if (head === undefined || this.#copies.length - this.#at < max) break;
+      const next = (head + max) | 0;
+      if (Atomics.compareExchange(words, HEAD, head, next) !== head) continue;
+      Atomics.add(words, GOT, max);
+      const items = this.#copies.slice(this.#at, this.#at + max);
+      this.#at += max;
+      this.#index = next;
+      this.#claimed(max);
+      return items;
+    }
+    return undefined;
+  }
+
+  /** `HEAD`, if the first of the copies is that item; drops older copies. */
+  #skipClaimed(words: Int32Array): number | undefined {
+    const head = Atomics.load(words, HEAD);
+    const behind = (head - this.#index) | 0;
+    if (behind < 0) return undefined;
+    this.#at += behind;
+    this.#index = head;
+    if (this.#at < this.#copies.length) return head;
+    this.#dropCopies();
+    return undefined;
+  }
+
+  #dropCopies(): void {
+    this.#copies = [];
+    this.#at = 0;
+  }
+
+  /** After a claim: the owner may wait for it, or be asked for more. */
+  #claimed(count: number): void {
+    this.#hits += count;
+    this.#ring();
+    if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
+    this.#askedMore = true;
+    this.owner.post([MORE, this.#hits]);
+    this.#hits = 0;
+  }
+
+  /** `GOT` changed: tells the owner if it waits for that. */
+  #ring(): void {
+    const words = this.words;
+    if (!words || Atomics.load(words, BELL) === 0) return;
+    if (Atomics.compareExchange(words, BELL, 1, 0) === 1) {
+      this.owner.post([FREED]);
+    }
+  }
+
+  #ask<T>(
+    max: number,
+    single: boolean,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const { words } = this;
+    const wait = timeout > 0;
+    if (words) {
+      const state = Atomics.load(words, STATE);
+      const none = sizeOf(words) === 0;
+      if (state === DROPPED || (none && state !== OPEN)) throw shutDown("get");
+      if (none && !wait) throw empty();
+    }
+    const call = this.#call<T>("get", timeout, signal);
+    call.single = single;
+    this.#gets++;
+    this.#askedMore = false;
+    const hits = this.#hits;
+    this.#hits = 0;
+    this.owner.post([GET, call.id, call.slot, max, wait, hits]);
+    this.#arm(call, timeout, signal);
+    return call.waiter.promise;
+  }
+
+  // --- Calls that wait -------------------------------------------------------------
+
+  #call<T>(
+    kind: Call["kind"],
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Call {
+    const id = ++this.#lastId;
+    const waiter = new Waiter<T>();
+    let slot = 0;
+    const canEnd = signal !== undefined || (timeout > 0 && timeout < Infinity);
+    if (canEnd && kind !== "ask" && this.#freeSlots.length > 0) {
+      slot = this.#freeSlots.pop()!;
+      Atomics.store(this.mine!, slot, id | 0);
+    }
+    const call: Call = {
+      id,
+      kind,
+      waiter,
+      slot,
+      single: false,
+      reason: undefined,
+      givenUp: false,
+    };
+    this.#calls.set(id, call);
+    return call;
+  }
+
+  /** The owner has answered, or never will. */
+  #forget(call: Call): void {
+    if (!this.#calls.delete(call.id)) return;
+    if (call.kind === "get") this.#gets--;
+    if (call.slot > 0) {
+      Atomics.store(this.mine!, call.slot, 0);
+      this.#freeSlots.push(call.slot);
+    }
+    if (this.#abandoned) this.abandon();
+  }
+
+  #arm(call: Call, timeout: number, signal: AbortSignal | undefined): void {
+    if (call.waiter.done || (timeout <= 0 && !signal)) return;
+    call.waiter.arm(timeout > 0 ? timeout : Infinity, signal, (why) => {
+      this.#giveUp(call, why, signal);
+    });
+  }
+
+  #giveUp(call: Call, why: GiveUp, signal: AbortSignal | undefined): void {
+    const reason = why === "abort"
+      ? signal!.reason
+      : call.kind === "get"
+      ? empty()
+      : full();
+    if (call.slot > 0) {
+      // Served already: the answer is on its way.
+      if (!endSlot(this.mine!, call.slot, call.id | 0)) return;
+    } else if (call.kind === "put" || (call.kind === "get" && this.words)) {
+      if (call.givenUp) return;
+      call.givenUp = true;
+      call.reason = reason;
+      return this.owner.post([CANCEL, call.id]);
+    }
+    this.#forget(call);
+    call.waiter.fail(reason);
+    this.owner.post([CANCEL, call.id]);
+  }
+
+  // --- Frames of the owner -----------------------------------------------------------
+
+  /** Handles a frame; ignores what is malformed or answers nothing. */
+  receive(frame: Frame): void {
+    const [tag, id, b, c, d, e, f] = frame;
+    const call = this.#calls.get(id as number);
+    switch (tag) {
+      case ITEMS:
+        if (!isCount(id) || !isCount(d) || !Array.isArray(e)) return;
+        return this.#items(call, Number(b), Number(c) | 0, d, e, f);
+      case STORED:
+        if (call?.kind !== "put") return;
+        this.#forget(call);
+        return void call.waiter.settle(undefined);
+      case REFUSED:
+        if (!call || call.kind === "ask") return;
+        this.#forget(call);
+        return void call.waiter.fail(refusal(call, b));
+      case ANSWER:
+        if (call?.kind !== "ask") return;
+        this.#forget(call);
+        return void call.waiter.settle(b);
+      case CLOSED:
+        return this.#ownerHasAll();
+    }
+  }
+
+  #items(
+    call: Call | undefined,
+    seq: number,
+    index: number,
+    claimed: number,
+    items: unknown[],
+    parcels: unknown,
+  ): void {
+    if (items.length > claimed) {
+      this.#addCopies((index + claimed) | 0, items, claimed);
+    }
+    if (claimed === 0) return;
+    const packed = Array.isArray(parcels) ? parcels as number[] : [];
+    if (call?.kind !== "get") {
+      return this.owner.post([GIVE_BACK, seq, packed.map((i) => items[i])]);
+    }
+    this.#forget(call);
+    if (this.words) {
+      Atomics.store(this.mine!, LAST_RECEIVED, seq);
+      Atomics.add(this.words, GOT, claimed);
+      this.#ring();
+    } else this.owner.post([RECEIVED, seq]);
+    try {
+      if (items.length > claimed) items.length = claimed;
+      for (const i of packed) items[i] = unpack(items[i]);
+      call.waiter.settle(call.single ? items[0] : items);
+    } catch (error) {
+      call.waiter.fail(error);
+    }
+  }
+
+  #addCopies(index: number, items: unknown[], from: number): void {
+    this.#askedMore = false;
+    const left = this.#copies.length - this.#at;
+    const follow = left > 0 && ((this.#index + left) | 0) === index;
+    if (follow) {
+      this.#copies = this.#copies.slice(this.#at).concat(items.slice(from));
+    } else {
+      this.#copies = items.slice(from);
+      this.#index = index;
+    }
+    this.#at = 0;
+  }
+
+  // --- Questions ---------------------------------------------------------------------
+
+  size(): Promise<number> {
+    if (this.gone) return Promise.reject(ownerGone("count"));
+    if (this.words) return Promise.resolve(sizeOf(this.words));
+    return this.#question("size", undefined, undefined);
+  }
+
+  shutdown(immediate: boolean): Promise<void> {
+    if (this.gone) return Promise.reject(ownerGone("shut down"));
+    return this.#question("shutdown", immediate, undefined).then(() => {});
+  }
+
+  async taskDone(): Promise<void> {
+    if (this.gone) throw ownerGone("mark a task as done");
+    const { words } = this;
+    const done = words
+      ? finishTask(words)
+      : await this.#question("done", undefined, undefined);
+    if (!done) {
+      throw new RangeError(
+        "Cannot mark a task as done: task_done() called too many times",
+      );
+    }
+    if (words && Atomics.load(words, JOINERS) > 0 && allDone(words)) {
+      this.owner.post([FREED]);
+    }
+  }
+
+  join(signal: AbortSignal | undefined): Promise<void> {
+    if (this.gone) return Promise.reject(ownerGone("join"));
+    if (this.words && allDone(this.words)) return SENT;
+    return this.#question("join", undefined, signal).then(() => {});
+  }
+
+  #question<T>(
+    question: string,
+    argument: unknown,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const call = this.#call<T>("ask", Infinity, signal);
+    this.owner.post([ASK, call.id, question, argument]);
+    this.#arm(call, Infinity, signal);
+    return call.waiter.promise;
+  }
+
+  /** Throws when it cannot be shared. */
+  check(): void {
+    if (this.closed) {
+      throw new OSError("Cannot hand over the queue: the queue is closed");
+    }
+    if (this.gone) throw ownerGone("hand over the queue");
+  }
+
+  /** Makes one more handle; this one stays open. */
+  give(): Handed {
+    return this.owner.share();
+  }
+
+  // --- The end -------------------------------------------------------------------------
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    if (this.gone) return;
+    for (const call of [...this.#calls.values()]) {
+      if (call.kind !== "get") continue;
+      if (call.slot > 0) endSlot(this.mine!, call.slot, call.id | 0);
+      this.#forget(call);
+      call.waiter.fail(new OSError("Cannot get: the queue is closed"));
+    }
+    this.#dropCopies();
+    this.owner.post([CLOSE]);
+  }
+
+  /** The owner has all that was put here. */
+  #ownerHasAll(): void {
+    this.#flushed = true;
+    for (const waiter of this.#joining) waiter.settle(undefined);
+    this.#joining.clear();
+    // The words answer what can still be asked of a plain queue.
+    if (this.words && !this.joinable) this.#closePort();
+  }
+
+  #closePort(): void {
+    if (this.#portClosed) return;
+    this.#portClosed = true;
+    if (!this.gone) this.owner.post([EOF]);
+    this.owner.close();
+  }
+
+  joinThread(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#flushed || this.#detached) return SENT;
+    if (this.gone) return Promise.reject(ownerGone("join the thread"));
+    const waiter = new Waiter<void>();
+    this.#joining.add(waiter);
+    waiter.arm(Infinity, signal, () => {
+      this.#joining.delete(waiter);
+      waiter.fail(signal!.reason);
+    });
+    return waiter.promise;
+  }
+
+  cancelJoinThread(): void {
+    this.#detached = true;
+    for (const waiter of this.#joining) waiter.settle(undefined);
+    this.#joining.clear();
+    for (const call of this.#calls.values()) {
+      if (call.kind === "put") call.waiter.letGo();
+    }
+  }
+
+  /** The owner's thread has ended. */
+  ownerEnded(): void {
+    if (this.gone || this.#portClosed) return;
+    this.gone = true;
+    for (const call of [...this.#calls.values()]) {
+      this.#forget(call);
+      call.waiter.fail(ownerGone(call.kind));
+    }
+    for (const waiter of this.#joining) {
+      waiter.fail(ownerGone("join the thread"));
+    }
+    this.#joining.clear();
+    this.#dropCopies();
+    this.#closePort();
+  }
+
+  /** The queue was garbage-collected: closes once no call waits any more. */
+  abandon(): void {
+    this.#abandoned = true;
+    if (this.#calls.size > 0) return;
+    this.close();
+    this.#closePort();
+  }
+}
+
+function allDone(words: Int32Array): boolean {
+  return Atomics.load(words, TAIL) === Atomics.load(words, DONE);
+}
+
+function now(): number {
+  return performance.now();
+}
+
+function refusal(call: Call, why: unknown): unknown {
+  if (why === "shutdown") return shutDown(call.kind);
+  if (why === "full") return full();
+  if (why === "empty") return empty();
+  return call.givenUp
+    ? call.reason
+    : new OSError(`Cannot ${call.kind}: the queue is closed`);
+}
+
+function empty(): Empty {
+  return new Empty("Cannot get: the queue is empty");
+}
+
+function full(): Full {
+  return new Full("Cannot put: the queue is full");
+}
+
+function shutDown(what: string): ShutDown {
+  return new ShutDown(`Cannot ${what}: the queue has been shut down`);
+}
+
+function ownerGone(what: string): EOFError {
+  return new EOFError(
+    `Cannot ${what}: the thread that owns the queue has ended`,
+  );
+}

@@ -1,0 +1,41 @@
+/** What an entry of a {@linkcode List} has: its place. */
+export interface Entry {
+  // deno-lint-ignore no-explicit-any
+  list: List<any> | undefined;
+  previous: this | undefined;
+  next: this | undefined;
+}
+
+/** A list in order of arrival, from which any entry leaves in constant time. */
+export class List<E extends Entry> {
+  first: E | undefined;
+  #last: E | undefined;
+
+  push(entry: E): void {
+    entry.list = this;
+    entry.previous = this.#last;
+    if (this.#last) this.#last.next = entry;
+    else this.first = entry;
+    this.#last = entry;
+  }
+
+  /** Takes an entry out; nothing happens when it is not in this list. */
+  remove(entry: E): void {
+    if (entry.list !== this) return;
+    const { previous, next } = entry;
+    if (previous) previous.next = next;
+    else this.first = next;
+    if (next) next.previous = previous;
+    else this.#last = previous;
+    entry.list = entry.previous = entry.next = undefined;
+  }
+
+  /** Calls `visit` for each entry; it may take that entry out. */
+  forEach(visit: (entry: E) => void): void {
+    for (let entry = this.first; entry;) {
+      const { next } = entry;
+      visit(entry);
+      entry = next;
+    }
+  }
+}

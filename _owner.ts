@@ -1,0 +1,250 @@
+/**
+ * The ports of a queue: in the owner's thread its core, its own handle and a
+ * port for every other handle; in the other threads the other ends of those.
+ */
+
+import { Client, type OwnerPort } from "./_client.ts";
+import { Handle, NOTHING, QueueCore } from "./_core.ts";
+import {
+  adopt,
+  HELLO,
+  openChannel,
+  type OpenPort,
+  sharedWords,
+  transferWorks,
+  uniqueName,
+  watchPeer,
+} from "./_endpoint.ts";
+import type { Descriptor, Handed } from "./_handoff.ts";
+import { DONE, Outbox } from "./_outbox.ts";
+import { snapshot } from "./_snapshot.ts";
+import {
+  EOF,
+  type Frame,
+  isFrame,
+  PUT,
+  PUT_SEVERAL,
+  PUT_WAIT,
+  SHARE,
+} from "./_wire.ts";
+import { HANDLE_WORDS, QUEUE_WORDS } from "./_words.ts";
+
+/** The most that a queue can be bounded to: more is no bound. */
+const MOST = 2 ** 31 - 1;
+
+// Queues that are owned by this thread, for handles that come back to it.
+const owners = new Map<string, WeakRef<Owner> | Owner>();
+
+/** A queue in the thread that owns it. */
+export class Owner {
+  readonly id: string = uniqueName();
+  readonly #core: QueueCore;
+  readonly #maxsize: number;
+  readonly #joinable: boolean;
+  readonly #shared: boolean;
+
+  constructor(maxsize: number, joinable: boolean) {
+    const words = sharedWords(QUEUE_WORDS);
+    const bound = maxsize > 0 && maxsize <= MOST ? maxsize : 0;
+    this.#core = new QueueCore(words ?? new Int32Array(QUEUE_WORDS), bound);
+    this.#shared = words !== undefined;
+    this.#maxsize = bound;
+    this.#joinable = joinable;
+    // Without a transfer list a message holds no more than the name.
+    const weak = typeof WeakRef === "function" && transferWorks();
+    owners.set(this.id, weak ? new WeakRef(this) : this);
+  }
+
+  /** A handle in this thread. */
+  localClient(): Client {
+    const core = this.#core;
+    const mine = new Int32Array(HANDLE_WORDS);
+    const handle = new Handle(
+      (frame) => client.receive(frame as Frame),
+      mine,
+      true,
+    );
+    const port: OwnerPort = {
+      put: (item) => {
+        core.put(handle, snapshot(item));
+        return DONE;
+      },
+      post: (frame) => {
+        if (frame[0] === EOF) core.gone(handle);
+        else if (frame[0] === PUT_WAIT) {
+          const [tag, id, slot, items, wait] = frame;
+          const copies = (items as unknown[]).map(snapshot);
+          core.receive(handle, [tag as number, id, slot, copies, wait]);
+        } else core.receive(handle, frame as Frame);
+        this.#endIfClosed();
+      },
+      take: () => core.take(),
+      close: () => {},
+      share: () => this.share(),
+    };
+    const client: Client = new Client(
+      port,
+      this.#maxsize,
+      this.#joinable,
+      core.words,
+      mine,
+    );
+    core.handles.add(handle);
+    return client;
+  }
+
+  /** Makes one more handle, for another thread. */
+  share(): Handed {
+    const descriptor: Descriptor = {
+      kind: "queue",
+      id: this.id,
+      maxsize: this.#maxsize,
+      joinable: this.#joinable,
+      port: null,
+      words: this.#shared ? this.#core.words : null,
+      mine: null,
+    };
+    return extend(descriptor, (port, mine) => this.#admit(port, mine));
+  }
+
+  /** Serves a handle that is at the other side of a port. */
+  #admit(port: OpenPort, words: Int32Array | undefined): void {
+    const core = this.#core;
+    const handle = new Handle(
+      (frame, transfer) => {
+        if (port.open) port.post(frame, transfer);
+      },
+      words,
+      false,
+    );
+    core.handles.add(handle);
+    const gone = () => {
+      port.close();
+      core.gone(handle);
+      this.#endIfClosed();
+    };
+    port.start({
+      frame: (_, data) => {
+        if (!isFrame(data)) return greeted(port, data);
+        if (data[0] === EOF) return gone();
+        if (data[0] === SHARE) return this.#shareFrom(data);
+        core.receive(handle, data);
+        if (handle.closed) this.#endIfClosed();
+      },
+      gone,
+    });
+  }
+
+  #shareFrom([, port, mine]: Frame): void {
+    if (!(port instanceof MessagePort)) return;
+    this.#admit(adopt(port), isWords(mine, HANDLE_WORDS) ? mine : undefined);
+  }
+
+  /** When no handle can get any more, what is left is dropped. */
+  #endIfClosed(): void {
+    for (const handle of this.#core.handles) if (!handle.closed) return;
+    this.#core.end();
+    owners.delete(this.id);
+  }
+}
+
+/** A channel for one more handle: one end for the owner, one to travel. */
+function extend(
+  descriptor: Descriptor,
+  admit: (port: OpenPort, mine: Int32Array | undefined) => void,
+): Handed {
+  if (!transferWorks()) return { descriptor, ports: [] };
+  const [here, there] = openChannel();
+  const mine = descriptor.words ? sharedWords(HANDLE_WORDS) : undefined;
+  admit(here, mine);
+  const port = there.give();
+  return {
+    descriptor: { ...descriptor, port, mine: mine ?? null },
+    ports: [port],
+  };
+}
+
+/** The queue that a descriptor describes, as seen from this thread. */
+export function clientFrom(descriptor: Descriptor): Client {
+  const { id, maxsize, joinable, port, words, mine } = descriptor;
+  if (
+    typeof id !== "string" || typeof maxsize !== "number" ||
+    typeof joinable !== "boolean" ||
+    !(port === null || port instanceof MessagePort) ||
+    !(words === null || isWords(words, QUEUE_WORDS)) ||
+    (words === null) !== !isWords(mine, HANDLE_WORDS)
+  ) throw malformed();
+  const known = owners.get(id);
+  const owner = known instanceof Owner ? known : known?.deref();
+  if (owner) {
+    // Back in the owner's thread: the port is not needed.
+    if (port) {
+      const unused = adopt(port);
+      unused.post([EOF]);
+      unused.close();
+    }
+    return owner.localClient();
+  }
+  if (port === null) throw malformed();
+  return remoteClient(adopt(port), descriptor);
+}
+
+function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
+  const { maxsize, joinable } = descriptor;
+  const words = descriptor.words as Int32Array | null ?? undefined;
+  const mine = descriptor.mine as Int32Array | null ?? undefined;
+  const outbox = new Outbox(
+    (frame, transfer) => port.post(frame, transfer),
+    PUT,
+    PUT_SEVERAL,
+    () => {},
+  );
+  const post = (frame: unknown[], transfer?: Transferable[]) => {
+    outbox.flush();
+    if (port.open) port.post(frame, transfer);
+  };
+  const client = new Client(
+    {
+      put: (item) => outbox.push(item),
+      post,
+      take: () => NOTHING,
+      close: () => port.close(),
+      share: () =>
+        extend({ ...descriptor, port: null, mine: null }, (here, mine) => {
+          const raw = here.give();
+          post([SHARE, raw, mine ?? null], [raw]);
+        }),
+    },
+    maxsize as number,
+    joinable as boolean,
+    words,
+    mine,
+  );
+  port.start({
+    frame: (_, data) => {
+      if (isFrame(data)) client.receive(data);
+      else greeted(port, data);
+    },
+    gone: () => client.ownerEnded(),
+  });
+  return client;
+}
+
+/** The ports in a descriptor. */
+export function portsOf({ port }: Descriptor): Transferable[] {
+  return port instanceof MessagePort ? [port] : [];
+}
+
+function greeted(port: OpenPort, data: unknown): void {
+  if (Array.isArray(data) && data[0] === HELLO) {
+    watchPeer(port, String(data[1]));
+  }
+}
+
+function isWords(value: unknown, length: number): value is Int32Array {
+  return value instanceof Int32Array && value.length === length;
+}
+
+function malformed(): TypeError {
+  return new TypeError("Cannot unpack: the message is malformed");
+}

@@ -1,0 +1,104 @@
+/**
+ * The counters of a queue, in shared memory where there is any. Whoever holds
+ * a handle counts and claims here without asking the owner. All of them wrap:
+ * only differences are compared.
+ *
+ * - `TAIL` counts the items admitted: reserved by a put, whether they have
+ *   reached the owner or not.
+ * - `HEAD` counts the items claimed: item number `HEAD` belongs to whoever
+ *   moves `HEAD` past it by compare-and-exchange, exactly once.
+ * - `GOT` counts the items handed to a caller (or dropped). `TAIL - GOT` is
+ *   the size of the queue: what is claimed and on its way still has its place.
+ * - `DONE` counts the items that `task_done` was called for.
+ * - `PUTS` is how many puts wait for room; while any does, none overtakes it.
+ * - `BACK` is how many claimed items came back; while any is there, the owner
+ *   hands them out first and nobody claims.
+ * - `STATE` is `OPEN`, `SHUT` (no puts) or `DROPPED` (no gets either).
+ * - `BELL` is 1 while the owner wants to hear of the next change of `GOT`;
+ *   `JOINERS` is how many wait for `DONE` to reach `TAIL`.
+ */
+export const HEAD = 0;
+/** See {@linkcode HEAD}. */
+export const TAIL = 1;
+/** See {@linkcode HEAD}. */
+export const GOT = 2;
+/** See {@linkcode HEAD}. */
+export const DONE = 3;
+/** See {@linkcode HEAD}. */
+export const PUTS = 4;
+/** See {@linkcode HEAD}. */
+export const BACK = 5;
+/** See {@linkcode HEAD}. */
+export const STATE = 6;
+/** See {@linkcode HEAD}. */
+export const BELL = 7;
+/** See {@linkcode HEAD}. */
+export const JOINERS = 8;
+/** How many words a queue has. */
+export const QUEUE_WORDS = 9;
+
+/** `STATE`: open. */
+export const OPEN = 0;
+/** `STATE`: shut down, what is left can be got. */
+export const SHUT = 1;
+/** `STATE`: shut down immediately. */
+export const DROPPED = 2;
+
+/** A handle's words. How many items it has been admitted to put. */
+export const ADMITTED = 0;
+/** A handle's words. The number of the last delivery that reached a caller. */
+export const LAST_RECEIVED = 1;
+/**
+ * A handle's words from here on are slots for calls that may be given up: a
+ * slot holds the call's number until one side ends the call by exchanging it
+ * for 0, the owner when it serves the call, the handle when it gives up.
+ */
+export const FIRST_SLOT = 2;
+/** How many words a handle has. */
+export const HANDLE_WORDS = 32;
+
+/** The size of the queue at one moment. */
+export function sizeOf(words: Int32Array): number {
+  while (true) {
+    const tail = Atomics.load(words, TAIL);
+    const got = Atomics.load(words, GOT);
+    if (Atomics.load(words, TAIL) === tail) return (tail - got) | 0;
+  }
+}
+
+/** Takes up to `count` places; returns how many there were. */
+export function reserve(
+  words: Int32Array,
+  maxsize: number,
+  count: number,
+): number {
+  while (true) {
+    const tail = Atomics.load(words, TAIL);
+    let places = count;
+    if (maxsize > 0) {
+      // `GOT` only grows: what is free now is still free when `TAIL` moves.
+      const free = maxsize - ((tail - Atomics.load(words, GOT)) | 0);
+      if (free <= 0) return 0;
+      if (free < places) places = free;
+    }
+    if (
+      Atomics.compareExchange(words, TAIL, tail, (tail + places) | 0) === tail
+    ) return places;
+  }
+}
+
+/** Counts one task as done; returns whether there was one. */
+export function finishTask(words: Int32Array): boolean {
+  while (true) {
+    const done = Atomics.load(words, DONE);
+    if (((Atomics.load(words, TAIL) - done) | 0) <= 0) return false;
+    if (
+      Atomics.compareExchange(words, DONE, done, (done + 1) | 0) === done
+    ) return true;
+  }
+}
+
+/** Ends the call in a slot; returns whether it had not been ended before. */
+export function endSlot(words: Int32Array, slot: number, id: number): boolean {
+  return Atomics.compareExchange(words, slot, id, 0) === id;
+}
