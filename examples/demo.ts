@@ -6,10 +6,15 @@
 // than it must, fails, or does not end.
 
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
 const DEADLINE = 120_000;
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const MOST_LINES = 20;
 
 interface Example {
   file: string;
@@ -50,7 +55,54 @@ const examples: Example[] = [
       return Number(grown[1]) < 64 ? undefined : "memory did not stay flat";
     },
   },
+  {
+    file: "queue_basics.ts",
+    title: "Queue with a bound of three: full, and empty",
+    // Each runtime prints an object in its own way.
+    expect: (lines) =>
+      differs(
+        ["队列已满{name:xiao}[1,2,3,4,5]shawn队列已空"],
+        [lines.join("").replace(/[\s'"]/g, "").replaceAll(",}", "}")],
+      ),
+  },
+  {
+    file: "hash_files/main.ts",
+    title: "Every file of this repository hashed, one worker per core",
+    expect: (lines) => hashed(join(HERE, ".."), lines),
+  },
+  {
+    file: "hash_files/main.ts",
+    args: [HERE, "--crash"],
+    title: "The same with the examples, and a worker that crashes",
+    expect: (lines) =>
+      differs([
+        "a worker died and is replaced",
+        "1 without a result: put again",
+      ], lines.slice(0, 2)) ?? hashed(HERE, lines.slice(2)),
+  },
+  {
+    file: "pipeline/main.ts",
+    title: "Three stages over two queues, ended by join() and shutdown()",
+    expect: ["1229 primes below 10000, their sum is 5736396"],
+  },
 ];
+
+/** Whether every line but the last two is the right digest of a file, in order. */
+function hashed(folder: string, lines: string[]): string | undefined {
+  const [summary, verdict] = lines.slice(-2);
+  const files = lines.slice(0, -2).map((line) => line.slice(66));
+  if (files.length === 0) return "no files";
+  for (const [i, file] of files.entries()) {
+    if (i > 0 && file <= files[i - 1]!) return `${file} is not in order`;
+    const bytes = readFileSync(join(folder, file));
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    if (lines[i] !== `${sha256}  ${file}`) return `${file}: wrong digest`;
+  }
+  if (!summary?.startsWith(`${files.length} files, `)) {
+    return `expected ${files.length} files, printed ${quote(summary)}`;
+  }
+  return differs(["the same without workers"], [verdict ?? ""]);
+}
 
 /** The first difference. */
 function differs(expected: string[], lines: string[]): string | undefined {
@@ -64,6 +116,17 @@ function differs(expected: string[], lines: string[]): string | undefined {
 
 function quote(line: string | undefined): string {
   return line === undefined ? "no more lines" : JSON.stringify(line);
+}
+
+/** Prints lines, without the middle when they are many. */
+function show(lines: string[]): void {
+  const left = lines.length - MOST_LINES;
+  const shown = left <= 0 ? lines : [
+    ...lines.slice(0, MOST_LINES / 2),
+    `... ${left} more lines ...`,
+    ...lines.slice(-MOST_LINES / 2),
+  ];
+  for (const line of shown) console.log(`  ${line}`);
 }
 
 /** The arguments that make this runtime run a program. */
@@ -84,7 +147,6 @@ function run(
   let printed = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     printed += text;
-    process.stdout.write(text.replace(/^(?=.)/gm, "  "));
   });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     process.stderr.write(text);
@@ -98,10 +160,11 @@ function run(
     child.on("error", fail);
     child.on("close", (code, signal) => {
       clearTimeout(timer);
-      if (late) return done(`it did not end within ${DEADLINE / 1000} s`);
-      if (code !== 0) return done(`it ended with ${code ?? signal}`);
       const lines = printed.split(/\r?\n/);
       if (lines.at(-1) === "") lines.pop();
+      show(lines);
+      if (late) return done(`it did not end within ${DEADLINE / 1000} s`);
+      if (code !== 0) return done(`it ended with ${code ?? signal}`);
       done(
         Array.isArray(expect) ? differs(expect, lines) : expect(lines),
       );
