@@ -132,8 +132,9 @@ export class Client implements Endpoint {
   #copies: unknown[] = [];
   #index = 0;
   #at = 0;
-  /** Claimed from copies since the owner was told. */
+  /** Copies that were claimed here, and elsewhere, since the owner was told. */
   #hits = 0;
+  #misses = 0;
   #askedMore = false;
   #lastPut: Promise<void> = SENT;
   /** The owner has all that was put here. */
@@ -409,8 +410,12 @@ export class Client implements Endpoint {
     const head = Atomics.load(words, HEAD);
     const behind = (head - this.#index) | 0;
     if (behind < 0) return undefined;
-    this.#at += behind;
-    this.#index = head;
+    if (behind > 0) {
+      const left = this.#copies.length - this.#at;
+      this.#misses += Math.min(behind, left);
+      this.#at += behind;
+      this.#index = head;
+    }
     if (this.#at < this.#copies.length) return head;
     this.#dropCopies();
     return undefined;
@@ -427,8 +432,8 @@ export class Client implements Endpoint {
     this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
     this.#askedMore = true;
-    this.owner.post([MORE, this.#hits]);
-    this.#hits = 0;
+    this.owner.post([MORE, this.#hits, this.#misses]);
+    this.#hits = this.#misses = 0;
   }
 
   /** `GOT` changed: tells the owner if it waits for that. */
@@ -458,9 +463,9 @@ export class Client implements Endpoint {
     call.single = single;
     this.#gets++;
     this.#askedMore = false;
-    const hits = this.#hits;
-    this.#hits = 0;
-    this.owner.post([GET, call.id, call.slot, max, wait, hits]);
+    const [hits, misses] = [this.#hits, this.#misses];
+    this.#hits = this.#misses = 0;
+    this.owner.post([GET, call.id, call.slot, max, wait, hits, misses]);
     this.#arm(call, timeout, signal);
     return call.waiter.promise;
   }
@@ -728,6 +733,33 @@ export class Client implements Endpoint {
     this.#joining.clear();
     this.#dropCopies();
     this.#closePort();
+  }
+
+  /** For tests: what decides its next steps. */
+  inspect(): unknown[] {
+    const calls = [...this.#calls.values()].map((call) => [
+      call.id,
+      call.kind,
+      call.slot,
+      call.givenUp,
+    ]);
+    const copies = this.#copies.slice(this.#at);
+    return [
+      calls,
+      copies,
+      copies.length > 0 ? this.#index : 0,
+      this.#at,
+      this.#gets,
+      this.#freeSlots,
+      this.#hits,
+      this.#askedMore,
+      this.#flushed,
+      this.#portClosed,
+      this.closed,
+      this.gone,
+      this.#detached,
+      this.#joining.size,
+    ];
   }
 
   /** The queue was garbage-collected: closes once no call waits any more. */

@@ -107,6 +107,17 @@ interface Returned {
   item: unknown;
 }
 
+/** What {@linkcode QueueCore.inspect} tells. */
+export interface CoreState {
+  base: number;
+  store: unknown[];
+  back: Returned[];
+  getters: Getter[];
+  putters: Putter[];
+  joiners: { handle: Handle; id: number }[];
+  nowaits: number;
+}
+
 /** What the owner knows of one handle. */
 export class Handle {
   /** Posts a frame to the handle. */
@@ -123,11 +134,9 @@ export class Handle {
   /** The last delivery. */
   seq = 0;
   inFlight: Delivery[] = [];
-  /** Copies up to this item have been posted ahead. */
+  /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
   ahead = 0;
   window: number = FIRST_WINDOW;
-  /** Copies posted ahead since the handle last said how many it claimed. */
-  offered = 0;
   puts = 0;
 
   constructor(
@@ -163,7 +172,7 @@ export class QueueCore {
 
   /** Handles a frame from a handle; ignores what is malformed. */
   receive(handle: Handle, frame: Frame): void {
-    const [tag, a, b, c, d, e] = frame;
+    const [tag, a, b, c, d, e, f] = frame;
     switch (tag) {
       case PUT:
         return this.put(handle, a);
@@ -179,10 +188,10 @@ export class QueueCore {
         return this.#unput(handle);
       case GET:
         if (!isCount(a) || !isSlot(handle, b) || !isCount(c) || c < 1) return;
-        if (isCount(e)) this.#adapt(handle, e);
+        this.#adapt(handle, e, f);
         return this.#ask(handle, a, b, c, d === true);
       case MORE:
-        if (isCount(a)) this.#adapt(handle, a);
+        this.#adapt(handle, a, b);
         return this.#postAhead(handle);
       case CANCEL:
         return this.#cancel(handle, a);
@@ -396,9 +405,10 @@ export class QueueCore {
       transfer.push(...item.transfer);
       return item.message;
     });
-    handle.ahead = (index + claimed) | 0;
     // Copies of what follows, if it follows.
-    if (handle.ahead === this.#base) this.#addCopies(handle, posted);
+    if (((index + claimed) | 0) === this.#base) {
+      this.#addCopies(handle, posted);
+    }
     const frame: unknown[] = [ITEMS, id, seq, index, claimed, posted];
     if (parcels.length > 0) frame.push(parcels);
     handle.send(frame, transfer);
@@ -408,22 +418,18 @@ export class QueueCore {
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
     if (handle.local || !handle.words || this.#back.length > 0) return;
-    let at = (handle.ahead - this.#base) | 0;
-    if (at < 0) {
-      at = 0;
-      handle.ahead = this.#base;
-    }
+    // What was posted ahead before is there already, or on its way.
+    let at = Math.max(0, (handle.ahead - this.#base) | 0);
     let weight = 0;
-    const end = Math.min(this.#store.size, at + handle.window);
+    const end = Math.min(this.#store.size, handle.window);
     for (; at < end; at++) {
       const item = this.#store.at(at);
-      if (item instanceof Parcel) return;
+      if (item instanceof Parcel) break;
       weight += weightOf(item);
-      if (weight > WINDOW_WEIGHT) return;
+      if (weight > WINDOW_WEIGHT) break;
       posted.push(item);
-      handle.ahead = (handle.ahead + 1) | 0;
-      handle.offered++;
     }
+    handle.ahead = (this.#base + at) | 0;
   }
 
   #postAhead(handle: Handle): void {
@@ -437,12 +443,10 @@ export class QueueCore {
   }
 
   /** The window doubles for a handle that claims its copies, and shrinks otherwise. */
-  #adapt(handle: Handle, hits: number): void {
-    const { offered, window } = handle;
-    if (hits * 2 >= offered && offered * 2 >= window) {
-      handle.window = Math.min(MOST_WINDOW, window * 2);
-    } else if (hits * 8 < offered) handle.window = Math.max(1, window >> 1);
-    handle.offered = 0;
+  #adapt(handle: Handle, hits: unknown, misses: unknown): void {
+    if (!isCount(hits) || !isCount(misses)) return;
+    if (hits > misses) handle.window = Math.min(MOST_WINDOW, handle.window * 2);
+    else if (hits * 4 < misses) handle.window = Math.max(1, handle.window >> 1);
   }
 
   // --- What comes back -----------------------------------------------------------
@@ -590,6 +594,25 @@ export class QueueCore {
     this.#recall(handle, false);
     this.changed();
     this.#refuseNowaits();
+  }
+
+  /** For tests: what it holds now, to check the invariants with. */
+  inspect(): CoreState {
+    const state: CoreState = {
+      base: this.#base,
+      store: [],
+      back: [...this.#back],
+      getters: [],
+      putters: [],
+      joiners: [...this.#joiners],
+      nowaits: this.#nowaits,
+    };
+    for (let i = 0; i < this.#store.size; i++) {
+      state.store.push(this.#store.at(i));
+    }
+    this.#getters.forEach((getter) => state.getters.push(getter));
+    this.#putters.forEach((putter) => state.putters.push(putter));
+    return state;
   }
 
   /** Nobody will get what is left: closes the endpoints in it. */
