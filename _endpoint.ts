@@ -19,6 +19,7 @@ interface NodeLike {
   process?: { getBuiltinModule?: (name: string) => unknown };
   setImmediate?: (run: () => void) => unknown;
   navigator?: { locks?: Locks };
+  WorkerGlobalScope?: unknown;
 }
 interface Locks {
   request(name: string, granted: () => unknown): Promise<unknown>;
@@ -110,16 +111,18 @@ let sweeper: ReturnType<typeof setTimeout> | undefined;
 /** Keeps this thread alive until the matching {@linkcode release}. */
 export function hold(): void {
   holds++;
-  if (keeper === undefined) keeper = setTimeout(rewind, FOREVER);
+  // Browsers and edge runtimes end no thread because it has nothing to do.
+  if (keeper === undefined && workerThreads) {
+    keeper = setTimeout(rewind, FOREVER);
+  }
 }
 
 /** Takes one {@linkcode hold} back. */
 export function release(): void {
   holds--;
-  if (holds === 0 && sweeper === undefined) {
-    if (openPorts === 0) letGo();
-    else sweeper = setTimeout(sweep, SWEEP_MS);
-  }
+  if (holds > 0 || keeper === undefined) return;
+  if (openPorts === 0) letGo();
+  else sweeper ??= setTimeout(sweep, SWEEP_MS);
 }
 
 function rewind(): void {
@@ -211,8 +214,10 @@ export class OpenPort {
   early: [number, ...unknown[]][] = [];
   /** The other side is known to be gone. */
   dead = false;
-  /** Web Locks only: the thread at the other side, as far as known. */
-  unwatch: (() => void) | undefined;
+  /** The other end, when both were made in this thread. */
+  twin: OpenPort | undefined;
+  /** Web Locks only: what this port has to do with them. */
+  readonly watch: Watch = { received: 0, user: false, named: false };
 
   constructor(raw: MessagePort) {
     this.raw = raw;
@@ -230,7 +235,6 @@ export class OpenPort {
     if (closeEvents()) raw.addEventListener("close", this.#onGone);
     raw.start();
     (raw as Refable).unref?.(); // after the listeners: adding one refs again
-    if (!closeEvents()) introduce(this);
   }
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
@@ -240,13 +244,24 @@ export class OpenPort {
     } else postMessage!.call(this.raw, frame, transfer);
   }
 
-  /** Closes the port. What was posted still arrives. */
+  /**
+   * Closes the port. What was posted still arrives; what came in and was not
+   * handled is dropped, and the ports in it are closed.
+   */
   close(): void {
-    if (this.#deafen()) closeMethod!.call(this.raw);
+    if (!this.#deafen()) return;
+    scrapPort(this.raw);
+    const { early } = this;
+    this.early = [];
+    scrap(early);
   }
 
   /** Stops listening and gives the port away to be transferred. */
   give(): MessagePort {
+    if (this.open && watchesPeers()) {
+      if (this.twin?.open) introduce(this.twin);
+      if (this.watch.named) this.post([HELLO]);
+    }
     this.#deafen();
     return this.raw;
   }
@@ -255,12 +270,12 @@ export class OpenPort {
     if (!this.open) return false;
     this.open = false;
     openPorts--;
-    this.unwatch?.();
+    dismiss(this);
     if (this.started) {
-      this.raw.removeEventListener("message", this.#onMessage);
+      // Where closing drops nothing, what is on its way has to be dropped here.
+      if (!dressing) this.raw.removeEventListener("message", this.#onMessage);
       this.raw.removeEventListener("messageerror", this.#onGone);
       this.raw.removeEventListener("close", this.#onGone);
-      if (!closeEvents()) dismiss();
     }
     if (openPorts === 0 && holds === 0) letGo();
     return true;
@@ -275,24 +290,60 @@ export class OpenPort {
 
   readonly #onGone = this.lost;
   readonly #onMessage = (event: MessageEvent): void => {
-    if (this.open) this.#listener!.frame(this, event.data);
+    const { data } = event;
+    if (!this.open) scrap(data);
+    else if (Array.isArray(data) && data[0] === HELLO) {
+      watchPeer(this, data[1], data[2]);
+    } else {
+      this.watch.received++;
+      this.#listener!.frame(this, data);
+    }
   };
 }
 
 /** Two entangled ports. */
 export function openChannel(): [OpenPort, OpenPort] {
   const { port1, port2 } = new MessageChannel();
-  return [new OpenPort(port1), new OpenPort(port2)];
+  const [one, two] = [new OpenPort(port1), new OpenPort(port2)];
+  [one.twin, two.twin] = [two, one];
+  return [one, two];
 }
 
-let dressing: boolean | undefined;
+/** Whether the runtime dresses ports (Deno). */
+const dressing = isDressing();
+
+function isDressing(): boolean {
+  if (!workerThreads) return false;
+  const { port1, port2 } = new MessageChannel();
+  closeMethod!.call(port1);
+  closeMethod!.call(port2);
+  return Object.hasOwn(port1, "on");
+}
+
+/** Closes a port; where that drops nothing (Deno), also what is queued in it. */
+function scrapPort(raw: MessagePort): void {
+  if (dressing) {
+    const receive = workerThreads!.receiveMessageOnPort!;
+    for (let got; (got = receive(raw));) scrap(got.message);
+  }
+  closeMethod!.call(raw);
+}
+
+/** Closes the ports in a message that nobody will read. */
+function scrap(message: unknown): void {
+  if (typeof message !== "object" || message === null) return;
+  if (message instanceof MessagePort) scrapPort(message);
+  else if (Array.isArray(message)) message.forEach(scrap);
+  else if (Object.getPrototypeOf(message) === Object.prototype) {
+    Object.values(message).forEach(scrap);
+  }
+}
 
 /** Takes over a port that came in with a message. */
 export function adopt(raw: MessagePort): OpenPort {
   const receive = workerThreads?.receiveMessageOnPort;
   if (receive) {
     const { port1, port2 } = new MessageChannel();
-    dressing ??= Object.hasOwn(port1, "on");
     if (dressing && !Object.hasOwn(raw, "on")) {
       port1.postMessage(raw, [raw]);
       raw = receive(port2)!.message as MessagePort;
@@ -300,7 +351,9 @@ export function adopt(raw: MessagePort): OpenPort {
     closeMethod!.call(port1);
     closeMethod!.call(port2);
   }
-  return new OpenPort(raw);
+  const port = new OpenPort(raw);
+  if (watchesPeers()) introduce(port);
+  return port;
 }
 
 /**
@@ -374,6 +427,39 @@ export function startedPortsTravel(): boolean {
 }
 
 // --- Death without a close event: Web Locks --------------------------------
+//
+// A thread that has a port whose other side may be elsewhere holds a lock that
+// only its own end, or its last port, releases. It names itself to the other
+// side (HELLO) when the port arrives, or when the other side is about to leave
+// this thread; the other side then asks for that lock, and hears of its death
+// by getting it. An end that moves takes its name back before it leaves, so
+// that nobody watches a thread that it has left:
+//
+//     mover M of end A          peer B (watches M)         new holder N of A
+//  1. HELLO() on the port →     watches nobody
+//  2. the port, in a message                           →   adopts it
+//  3.                           watches N              ←   HELLO(N), lock held
+//
+//  M dies after 1: N gets the port. N dies before 3: B is not told (a worker
+//  that never unpacked what it was sent). B moves as well: its HELLO() and the
+//  HELLO of its next holder come after what B posted, whoever reads them.
+
+/** `[HELLO, name]`: the thread at this side; without a name: this side moves. */
+const HELLO = "ipc:hello";
+const LOCK = "@ipc/multiprocessing:";
+/** A lock can be released before the last messages of its thread are dispatched. */
+const QUIET_MS = 20;
+
+interface Watch {
+  /** How many frames have come in. */
+  received: number;
+  /** Counts among the users of this thread's lock. */
+  user: boolean;
+  /** The other side knows this thread. */
+  named: boolean;
+  /** Ends the watch on the thread at the other side. */
+  stop?: () => void;
+}
 
 /** Whether a port reports by an event that its other side is gone. */
 function closeEvents(): boolean {
@@ -383,59 +469,110 @@ function closeEvents(): boolean {
     transferWorks();
 }
 
-const LOCK = "@ipc/multiprocessing:";
-let heldLock:
-  | { name: string; granted: Promise<void>; drop: () => void }
-  | undefined;
+let watches: boolean | undefined;
+
+/** Whether Web Locks tell of dead peers. */
+function watchesPeers(): boolean {
+  return watches ??= !closeEvents() && transferWorks() &&
+    host.navigator?.locks !== undefined;
+}
+
+/** The lock of this thread: asked for, held, or refused. */
+interface Held {
+  state: "asked" | "held" | "refused";
+  settled: Promise<void>;
+  drop: () => void;
+}
+
+let held: Held | undefined;
 let lockUsers = 0;
 
-function locks(): Locks | undefined {
-  return transferWorks() ? host.navigator?.locks : undefined;
+function ownLock(): Held {
+  if (held) return held;
+  const kept = Promise.withResolvers<void>();
+  const settled = Promise.withResolvers<void>();
+  const lock: Held = {
+    state: "asked",
+    settled: settled.promise,
+    drop: kept.resolve,
+  };
+  const settle = (state: Held["state"]) => {
+    lock.state = state;
+    settled.resolve();
+  };
+  host.navigator!.locks!.request(LOCK + threadName(), () => {
+    settle("held");
+    return kept.promise;
+  }).catch(() => settle("refused")); // a page of an opaque origin
+  return held = lock;
 }
 
-/** The frame by which a thread names itself to the other side of a port. */
-export const HELLO = "ipc:hello";
-
-/** Says which thread holds this side, once this thread's lock is held. */
+/** Says to the other side which thread holds this one, once its lock is held. */
 function introduce(port: OpenPort): void {
-  const manager = locks();
+  const { watch } = port;
+  if (watch.user) return;
+  watch.user = true;
   lockUsers++;
-  if (!manager) return;
-  if (!heldLock) {
-    const name = threadName();
-    let drop = () => {};
-    const kept = new Promise<void>((done) => drop = done);
-    const granted = new Promise<void>((done) => {
-      manager.request(LOCK + name, () => (done(), kept)).catch(() => done());
-    });
-    heldLock = { name, granted, drop };
-  }
-  const { name, granted } = heldLock;
-  granted.then(() => port.open && port.post([HELLO, name]));
+  const lock = ownLock();
+  const greet = () => {
+    if (!port.open || lock.state !== "held") return;
+    port.post([HELLO, threadName(), origin()]);
+    watch.named = true;
+  };
+  if (lock.state === "asked") lock.settled.then(greet);
+  else greet();
 }
 
-function dismiss(): void {
+/** A port is closed or leaves. */
+function dismiss({ watch }: OpenPort): void {
+  watch.stop?.();
+  if (!watch.user) return;
+  watch.user = false;
   if (--lockUsers > 0) return;
-  heldLock?.drop();
-  heldLock = undefined;
+  held?.drop();
+  held = undefined;
 }
 
-/**
- * Handles a {@linkcode HELLO}: watches the thread that it names, and no other.
- * `undefined`: the other side is moving, to a thread not known yet.
- */
-export function watchPeer(port: OpenPort, name: string | undefined): void {
-  port.unwatch?.();
-  port.unwatch = undefined;
-  const manager = locks();
-  if (name === undefined || !manager || closeEvents()) return;
-  const aborter = new AbortController();
-  port.unwatch = () => aborter.abort();
-  manager.request(LOCK + name, { signal: aborter.signal }, () => port.lost())
-    .catch(() => {});
+/** Locks are seen within one origin only. */
+function origin(): string {
+  return String((globalThis as { origin?: string }).origin);
 }
 
-/** Whether the other side has to be told that this end moves to another thread. */
-export function watchesPeers(): boolean {
-  return !closeEvents() && locks() !== undefined;
+/** Watches the thread that a HELLO names, and no other. */
+function watchPeer(port: OpenPort, name: unknown, from: unknown): void {
+  const { watch } = port;
+  watch.stop?.();
+  delete watch.stop;
+  if (
+    typeof name !== "string" || name === threadName() || from !== origin() ||
+    !watchesPeers()
+  ) return;
+  const stopped = new AbortController();
+  const { signal } = stopped;
+  watch.stop = () => stopped.abort();
+  host.navigator!.locks!.request(LOCK + name, { signal }, () => {
+    mourn(port, signal);
+  }).catch(() => {});
+}
+
+/** The thread at the other side has ended: so does the port, after all that it posted. */
+async function mourn(port: OpenPort, stopped: AbortSignal): Promise<void> {
+  const { watch } = port;
+  for (let before = -1; before !== watch.received;) {
+    before = watch.received;
+    await settled(() => stopped.aborted);
+    await new Promise((done) => setTimeout(done, QUIET_MS));
+    if (stopped.aborted) return;
+  }
+  port.lost();
+}
+
+// A worker may be busy from its first message on, and be terminated then: its
+// lock is to be held before. It goes with its last port, or with the worker.
+if (host.WorkerGlobalScope && !workerThreads && host.navigator?.locks) {
+  try {
+    if (watchesPeers()) ownLock();
+  } catch {
+    // Not here: then at the first use.
+  }
 }

@@ -30,7 +30,6 @@
 import {
   adopt,
   beforeTravel,
-  HELLO,
   hold,
   openChannel,
   type OpenPort,
@@ -40,8 +39,6 @@ import {
   startedPortsTravel,
   transferWorks,
   uniqueName,
-  watchesPeers,
-  watchPeer,
 } from "./_endpoint.ts";
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
 import {
@@ -63,7 +60,6 @@ import {
   isCount,
   isFrame,
   LAST,
-  MOVING,
   OBJECT,
   OBJECTS,
   PACKED,
@@ -102,11 +98,8 @@ class Sources implements PortListener {
   }
 
   frame(port: OpenPort, data: unknown): void {
-    if (!isFrame(data)) {
-      if (Array.isArray(data) && data[0] === HELLO) {
-        watchPeer(port, String(data[1]));
-      }
-    } else if (port === this.ports[0]) this.#frame(data, port);
+    if (!isFrame(data)) return;
+    if (port === this.ports[0]) this.#frame(data, port);
     else port.early.push(data);
   }
 
@@ -198,6 +191,8 @@ export class Link implements Endpoint {
   #spent: ArrayBuffer[] = [];
   #spentBytes = 0;
   #abandoned = false;
+  /** Until what had happened before the start is known. */
+  #starting: Promise<void> | undefined;
   // Sent, and not yet taken by the peer.
   #messages = 0;
   #weight = 0;
@@ -237,6 +232,10 @@ export class Link implements Endpoint {
   start(): void {
     const out = this.#out;
     if (out === undefined || out.started) return;
+    if (!this.sibling) {
+      this.#starting = settled(() => this.gone || this.closed)
+        .then(() => this.#starting = undefined);
+    }
     out.start(this.#sources);
     for (const port of this.#sources.ports) port.start(this.#sources);
   }
@@ -273,7 +272,7 @@ export class Link implements Endpoint {
     const draft = prepare(value, transfer, this.pipe);
     if (draft === undefined) return false;
     const parcel = draft.commit();
-    this.#outbox.pushFrame([PARCEL, parcel.message], parcel.transfer);
+    this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, value);
     return true;
   }
 
@@ -284,20 +283,17 @@ export class Link implements Endpoint {
 
   #sent(posted: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
     this.#messages++;
-    if (!this.#out!.started) return this.#firstSent(posted, signal);
-    return this.#hasRoom() ? posted : this.#waitForRoom(signal);
+    this.start();
+    const sent = this.#hasRoom() ? posted : this.#waitForRoom(signal);
+    return this.#starting === undefined ? sent : this.#firstSent(sent);
   }
 
-  async #firstSent(
-    posted: Promise<void>,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    this.start();
-    await posted;
-    // Only a started port can tell that its other side has gone before.
-    if (!this.sibling) await settled(() => this.gone);
-    if (this.gone) throw brokenPipe();
-    if (!this.#hasRoom()) await this.#waitForRoom(signal);
+  /** Only a started port tells, a little later, that its other side had gone before. */
+  async #firstSent(sent: Promise<void>): Promise<void> {
+    sent.catch(() => {}); // awaited later
+    await this.#starting;
+    if (this.gone && !this.closed) throw brokenPipe();
+    await sent;
   }
 
   #hasRoom(): boolean {
@@ -501,8 +497,6 @@ export class Link implements Endpoint {
       case LAST:
         if (port !== this.#out) this.#sourceEnded(port);
         return;
-      case MOVING:
-        return watchPeer(port, undefined);
       default:
         if (!this.#inbox.push(frame)) return;
         if (this.readable) return this.#serve();
@@ -626,7 +620,6 @@ export class Link implements Endpoint {
       drains = [this.#replug(ports)];
     }
     const out = this.#out;
-    if (out && watchesPeers()) out.post([MOVING]);
     const inbox = this.#inbox.drain();
     const descriptor: Descriptor = {
       kind: "connection",

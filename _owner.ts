@@ -7,13 +7,11 @@ import { Client, type OwnerPort } from "./_client.ts";
 import { Handle, NOTHING, QueueCore } from "./_core.ts";
 import {
   adopt,
-  HELLO,
   openChannel,
   type OpenPort,
   sharedWords,
   transferWorks,
   uniqueName,
-  watchPeer,
 } from "./_endpoint.ts";
 import type { Descriptor, Handed } from "./_handoff.ts";
 import { DONE, Outbox } from "./_outbox.ts";
@@ -125,7 +123,7 @@ export class Owner {
     };
     port.start({
       frame: (_, data) => {
-        if (!isFrame(data)) return greeted(port, data);
+        if (!isFrame(data)) return;
         if (data[0] === EOF) return gone();
         if (data[0] === SHARE) return this.#shareFrom(data);
         core.receive(handle, data);
@@ -223,7 +221,6 @@ function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   port.start({
     frame: (_, data) => {
       if (isFrame(data)) client.receive(data);
-      else greeted(port, data);
     },
     gone: () => client.ownerEnded(),
   });
@@ -233,12 +230,6 @@ function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
 /** The ports in a descriptor. */
 export function portsOf({ port }: Descriptor): Transferable[] {
   return port instanceof MessagePort ? [port] : [];
-}
-
-function greeted(port: OpenPort, data: unknown): void {
-  if (Array.isArray(data) && data[0] === HELLO) {
-    watchPeer(port, String(data[1]));
-  }
 }
 
 function isWords(value: unknown, length: number): value is Int32Array {

@@ -23,8 +23,6 @@ export const EOF = 0x1dc0_0106;
 export const REPLUG = 0x1dc0_0107;
 /** `[LAST]`: the sender's last frame on this port, answering REPLUG. */
 export const LAST = 0x1dc0_0108;
-/** `[MOVING]`: this end is about to travel to another thread. */
-export const MOVING = 0x1dc0_0109;
 
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item]`: admitted already, through the shared words. */
@@ -37,9 +35,9 @@ export const PUT_PARCEL = 0x1dc0_0112;
 export const PUT_WAIT = 0x1dc0_0113;
 /** `[UNPUT]`: gives up a place that was kept. */
 export const UNPUT = 0x1dc0_0114;
-/** `[GET, id, slot, max, wait, hits]`: asks for up to `max` items. */
+/** `[GET, id, slot, max, wait, hits, misses]`: asks for up to `max` items; how many copies it claimed, and how many others did. */
 export const GET = 0x1dc0_0115;
-/** `[MORE, hits]`: asks for copies of the next items, unclaimed. */
+/** `[MORE, hits, misses]`: asks for copies of the next items, unclaimed. */
 export const MORE = 0x1dc0_0116;
 /** `[CANCEL, id]`: a waiting call is given up. */
 export const CANCEL = 0x1dc0_0117;

@@ -5,6 +5,8 @@ type Env = Record<string, string | undefined>;
 interface Globals {
   Deno?: { env: { get(name: string): string | undefined } };
   Bun?: unknown;
+  /** What a runner without an environment sets instead. */
+  testEnv?: Env;
   process?: {
     env?: Env;
     release?: { name?: string };
@@ -55,7 +57,7 @@ export const locks: Locks | undefined =
 /** An environment variable; `undefined` where there is none, or no environment. */
 export function env(name: string): string | undefined {
   if (globals.Deno) return globals.Deno.env.get(name);
-  return globals.process?.env?.[name];
+  return (globals.testEnv ?? globals.process?.env)?.[name];
 }
 
 /** A built-in module of Node, in Node only. */
