@@ -222,6 +222,8 @@ export class OpenPort {
   constructor(raw: MessagePort) {
     this.raw = raw;
     openPorts++;
+    // Node says it once, whether the port has been started or not.
+    if (closeEvents() && !dressing()) raw.addEventListener("close", this.lost);
   }
 
   /** Begins to receive. Does not keep the thread alive. */
@@ -231,10 +233,11 @@ export class OpenPort {
     this.started = true;
     const { raw } = this;
     raw.addEventListener("message", this.#onMessage);
-    raw.addEventListener("messageerror", this.#onGone);
-    if (closeEvents()) raw.addEventListener("close", this.#onGone);
+    raw.addEventListener("messageerror", this.lost);
+    if (closeEvents()) raw.addEventListener("close", this.lost);
     raw.start();
     (raw as Refable).unref?.(); // after the listeners: adding one refs again
+    if (this.dead) queueMicrotask(() => this.open && listener.gone(this));
   }
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
@@ -273,10 +276,10 @@ export class OpenPort {
     dismiss(this);
     if (this.started) {
       // Where closing drops nothing, what is on its way has to be dropped here.
-      if (!dressing) this.raw.removeEventListener("message", this.#onMessage);
-      this.raw.removeEventListener("messageerror", this.#onGone);
-      this.raw.removeEventListener("close", this.#onGone);
+      if (!dressing()) this.raw.removeEventListener("message", this.#onMessage);
+      this.raw.removeEventListener("messageerror", this.lost);
     }
+    this.raw.removeEventListener("close", this.lost);
     if (openPorts === 0 && holds === 0) letGo();
     return true;
   }
@@ -288,7 +291,6 @@ export class OpenPort {
     this.#listener?.gone(this);
   };
 
-  readonly #onGone = this.lost;
   readonly #onMessage = (event: MessageEvent): void => {
     const { data } = event;
     if (!this.open) scrap(data);
@@ -309,20 +311,23 @@ export function openChannel(): [OpenPort, OpenPort] {
   return [one, two];
 }
 
-/** Whether the runtime dresses ports (Deno). */
-const dressing = isDressing();
+let dressed: boolean | undefined;
 
-function isDressing(): boolean {
-  if (!workerThreads) return false;
-  const { port1, port2 } = new MessageChannel();
-  closeMethod!.call(port1);
-  closeMethod!.call(port2);
-  return Object.hasOwn(port1, "on");
+/** Whether the runtime dresses ports (Deno). */
+function dressing(): boolean {
+  if (!workerThreads?.receiveMessageOnPort) return false;
+  if (dressed === undefined) {
+    const { port1, port2 } = new MessageChannel();
+    closeMethod!.call(port1);
+    closeMethod!.call(port2);
+    dressed = Object.hasOwn(port1, "on");
+  }
+  return dressed;
 }
 
 /** Closes a port; where that drops nothing (Deno), also what is queued in it. */
 function scrapPort(raw: MessagePort): void {
-  if (dressing) {
+  if (dressing()) {
     const receive = workerThreads!.receiveMessageOnPort!;
     for (let got; (got = receive(raw));) scrap(got.message);
   }
@@ -331,11 +336,14 @@ function scrapPort(raw: MessagePort): void {
 
 /** Closes the ports in a message that nobody will read. */
 function scrap(message: unknown): void {
-  if (typeof message !== "object" || message === null) return;
-  if (message instanceof MessagePort) scrapPort(message);
-  else if (Array.isArray(message)) message.forEach(scrap);
-  else if (Object.getPrototypeOf(message) === Object.prototype) {
-    Object.values(message).forEach(scrap);
+  const found = new Set<unknown>([message]);
+  for (const value of found) { // grows as it goes
+    if (typeof value !== "object" || value === null) continue;
+    if (value instanceof MessagePort) scrapPort(value);
+    else if (
+      Array.isArray(value) ||
+      Object.getPrototypeOf(value) === Object.prototype
+    ) { for (const field of Object.values(value)) found.add(field); }
   }
 }
 
@@ -344,7 +352,7 @@ export function adopt(raw: MessagePort): OpenPort {
   const receive = workerThreads?.receiveMessageOnPort;
   if (receive) {
     const { port1, port2 } = new MessageChannel();
-    if (dressing && !Object.hasOwn(raw, "on")) {
+    if (dressing() && !Object.hasOwn(raw, "on")) {
       port1.postMessage(raw, [raw]);
       raw = receive(port2)!.message as MessagePort;
     }
@@ -352,6 +360,7 @@ export function adopt(raw: MessagePort): OpenPort {
     closeMethod!.call(port2);
   }
   const port = new OpenPort(raw);
+  console.info(threadName().slice(0,4), "adopt");
   if (watchesPeers()) introduce(port);
   return port;
 }
@@ -400,6 +409,22 @@ export function transferWorks(): boolean {
     closeMethod!.call(port2);
   }
   return transfers;
+}
+
+let moving: boolean | undefined;
+
+/** Whether a clone that fails still takes away what was to be transferred (Deno). */
+export function failedClonesMove(): boolean {
+  if (moving === undefined) {
+    const buffer = new ArrayBuffer(1);
+    try {
+      structuredClone([buffer, isProxy], { transfer: [buffer] });
+    } catch {
+      // As intended: a function cannot be cloned.
+    }
+    moving = buffer.byteLength === 0;
+  }
+  return moving;
 }
 
 let movable: boolean | undefined;

@@ -5,6 +5,7 @@
  * refuses to clone them, since each carries a field that cannot be cloned.
  */
 
+import { failedClonesMove, isProxy } from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
@@ -83,6 +84,7 @@ class Survey {
     if (typeof value !== "object" || value === null) return value;
     const known = this.#copies.get(value);
     if (known !== undefined) return known;
+    if (isProxy(value)) return value; // for the platform to refuse
     const prototype = Object.getPrototypeOf(value);
     const plain = prototype === Object.prototype || prototype === null;
     if (!plain && prototype !== Array.prototype) {
@@ -245,12 +247,46 @@ export function prepare(
   if (survey.endpoints.length === 0 && !transfer?.length) return undefined;
   for (const endpoint of survey.endpoints) endpoint.check(through);
   const list = [...transfer ?? []];
+  if (list.length > 0 && failedClonesMove()) rehearse(copy, list);
   // The clone proves that the rest can travel, and is the snapshot.
   const [cloned, moved] = structuredClone([copy, list], { transfer: list }) as [
     unknown,
     Transferable[],
   ];
   return new Draft(survey, cloned, moved);
+}
+
+/**
+ * Throws `DataCloneError` when the clone would fail, by cloning all but what
+ * is to be transferred, as far as that is in plain objects and arrays.
+ */
+function rehearse(value: unknown, transfer: Transferable[]): void {
+  const moves = new Set<unknown>(transfer);
+  if (moves.size < transfer.length) {
+    throw new DOMException(
+      "Cannot transfer: a part is given twice",
+      "DataCloneError",
+    );
+  }
+  const found = new Set<unknown>();
+  const copies = new Map<object, unknown>();
+  const rest = (value: unknown): unknown => {
+    if (typeof value !== "object" || value === null) return value;
+    const part = ArrayBuffer.isView(value) ? value.buffer : value;
+    if (moves.has(part)) return void found.add(part);
+    if (copies.has(value)) return copies.get(value);
+    const prototype = Object.getPrototypeOf(value);
+    const list = prototype === Array.prototype;
+    if (!list && prototype !== Object.prototype || isProxy(value)) return value;
+    const copy: Record<string, unknown> = {};
+    copies.set(value, copy);
+    for (const key of Object.keys(value)) {
+      set(copy, key, rest((value as Record<string, unknown>)[key]));
+    }
+    return copy;
+  };
+  const plain = rest(value);
+  if (found.size === moves.size) structuredClone(plain);
 }
 
 // --- Unpacking ---------------------------------------------------------------

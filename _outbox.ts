@@ -28,6 +28,14 @@ const POOL_BYTES = 4 * 1024 * 1024;
 /** Posts a frame on the port. */
 export type Post = (frame: unknown[], transfer?: Transferable[]) => void;
 
+function weightOf(value: unknown): number {
+  try {
+    return weigh(value);
+  } catch {
+    return 0; // A getter that throws, a revoked proxy: posting says so.
+  }
+}
+
 /** See the module's comment. */
 export class Outbox {
   readonly #post: Post;
@@ -83,13 +91,22 @@ export class Outbox {
     this.#heat();
   }
 
-  #alone(tag: number, value: unknown): void {
-    let weight = 0;
-    try {
-      weight = weigh(value);
-    } catch {
-      // A getter that throws: posting says so.
+  /** Sends what was made of a value with endpoints or transferred parts in it. */
+  pushParcel(
+    frame: unknown[],
+    transfer: Transferable[],
+    value: unknown,
+  ): void {
+    let weight = weightOf(value);
+    for (const part of transfer) {
+      if (part instanceof ArrayBuffer) weight += part.byteLength;
     }
+    this.pushFrame([...frame, weight], transfer);
+    this.#weighed(weight);
+  }
+
+  #alone(tag: number, value: unknown): void {
+    const weight = weightOf(value);
     this.#post(weight < LIGHT ? [tag, value] : [tag, value, weight]);
     if (weight >= LIGHT) this.#weighed(weight);
     this.#heat();

@@ -57,10 +57,10 @@ function copyObject(value: object): unknown {
   const seen = originals.indexOf(value);
   if (seen >= 0) return copies[seen];
   if (originals.length === MOST_OBJECTS) return NOT_PLAIN;
+  if (isProxy(value)) return NOT_PLAIN;
   const prototype = Object.getPrototypeOf(value);
   if (prototype === Array.prototype) return copyArray(value as unknown[]);
   if (prototype !== Object.prototype && prototype !== null) return NOT_PLAIN;
-  if (isProxy(value)) return NOT_PLAIN;
   const copy: Record<string, unknown> = {};
   originals.push(value);
   copies.push(copy);
@@ -81,9 +81,7 @@ function copyObject(value: object): unknown {
 
 function copyArray(value: unknown[]): unknown {
   const { length } = value;
-  if (!Array.isArray(value) || length > MOST_ELEMENTS || isProxy(value)) {
-    return NOT_PLAIN;
-  }
+  if (!Array.isArray(value) || length > MOST_ELEMENTS) return NOT_PLAIN;
   // Holes and named properties are for the platform.
   const keys = Object.keys(value);
   if (

@@ -41,6 +41,7 @@ export class Waiter<T> {
     giveUp: (why: GiveUp) => void,
   ): void {
     if (this.done) return;
+    if (signal?.aborted) return giveUp("abort");
     if (timeout !== Infinity) {
       this.#disarm = after(timeout, () => giveUp("timeout"));
     }

@@ -286,7 +286,7 @@ export class Connection<In = unknown, Out = In> {
     if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
     try {
       const most = maxlength ?? Infinity;
-      if (most !== Infinity) integer(most, "maxlength", "receive bytes");
+      if (most === maxlength) integer(most, "maxlength", "receive bytes");
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
@@ -402,6 +402,7 @@ export class Connection<In = unknown, Out = In> {
       await link.settle();
       if (signal?.aborted) throw signal.reason;
       if (link.closed) throw closed("poll");
+      if (!link.readable) throw writeOnly("poll");
       return link.ready;
     }
     const waiter = new Waiter<boolean>();

@@ -2,8 +2,11 @@
 
 import type { Connection } from "../../mod.ts";
 import { EOFError } from "../../mod.ts";
+import { force } from "../../_endpoint.ts";
+import { exit, nextMessage, post } from "../_worker.ts";
 
-type Any = Connection<unknown>;
+// deno-lint-ignore no-explicit-any
+type Any = Connection<any>;
 
 /** Sends back what it receives until the end of file. */
 export async function echo({ conn }: { conn: Any }): Promise<string> {
@@ -12,14 +15,46 @@ export async function echo({ conn }: { conn: Any }): Promise<string> {
   return "EOF";
 }
 
-/** Collects everything until the end of file. */
-export async function collect({ conn }: { conn: Any }): Promise<unknown[]> {
-  const all: unknown[] = [];
+/** Sends back bytes as it received them, until the end of file. */
+export async function echoBytes({ conn }: { conn: Any }): Promise<number> {
+  const buffer = new Uint8Array(1 << 20);
+  let count = 0;
   try {
-    while (true) all.push(await conn.recv());
+    for (;; count++) {
+      if (count % 2 === 0) {
+        const length = await conn.recv_bytes_into(buffer);
+        await conn.send_bytes(buffer, 0, length);
+        buffer.fill(0xee, 0, length); // what was sent is a copy
+      } else {
+        const bytes = await conn.recv_bytes();
+        if (bytes.buffer.byteLength !== bytes.length) throw new Error("Shared");
+        await conn.send_bytes(bytes);
+        bytes.fill(0xee);
+      }
+    }
   } catch (error) {
     if (!(error instanceof EOFError)) throw error;
   }
+  conn.close();
+  return count;
+}
+
+/** Counts bytes until the end of file. */
+export async function drainBytes({ conn }: { conn: Any }): Promise<number> {
+  let total = 0;
+  try {
+    while (true) total += (await conn.recv_bytes()).length;
+  } catch (error) {
+    if (!(error instanceof EOFError)) throw error;
+  }
+  conn.close();
+  return total;
+}
+
+/** Collects everything until the end of file. */
+export async function collect({ conn }: { conn: Any }): Promise<unknown[]> {
+  const all: unknown[] = [];
+  for await (const message of conn) all.push(message);
   conn.close();
   return all;
 }
@@ -37,4 +72,182 @@ export async function relay(
 ): Promise<void> {
   await via.send({ conn });
   via.close();
+}
+
+/** Sends, and ends at once: `how` it is told. */
+export async function sendAndEnd(
+  { conn, how }: { conn: Any; how: "exit" | "throw" | "loop" | "burst" },
+): Promise<void> {
+  if (how === "burst") {
+    const sent = [];
+    for (let i = 0; i < 100; i++) sent.push(conn.send(i));
+    await Promise.all(sent);
+    exit();
+    return await new Promise(() => {});
+  }
+  for (let i = 0; i < 100; i++) await conn.send(i);
+  if (how === "exit") exit();
+  if (how === "throw") {
+    setTimeout(() => {
+      throw new Error("Thrown on request");
+    });
+  }
+  if (how === "loop") {
+    // Until told by shared memory, this thread does not return to its events.
+    const { words } = await nextMessage<{ words: Int32Array }>();
+    await conn.send("looping");
+    while (Atomics.load(words, 0) === 0);
+  }
+  await new Promise(() => {});
+}
+
+/** Holds what it was given, and does nothing with it. */
+export async function holdIt(_args: unknown): Promise<void> {
+  post("holding");
+  await new Promise(() => {});
+}
+
+/** On pipe 1, then on pipe 2, then waits for the answer on 2: again and again. */
+export async function firstOneThenTwo(
+  { one, two, rounds }: { one: Any; two: Any; rounds: number },
+): Promise<void> {
+  for (let i = 0; i < rounds; i++) {
+    one.send(i);
+    two.send(i);
+    await two.recv();
+  }
+  one.close();
+  two.close();
+}
+
+/** Ends without closing, after a word. */
+export async function sayAndVanish({ conn }: { conn: Any }): Promise<void> {
+  await conn.send("bye");
+}
+
+/** Tries to send on a fresh end whose peer is gone. */
+export async function sendFresh(
+  { conn, go }: { conn: Any; go: Any },
+): Promise<string[]> {
+  await go.recv();
+  const outcome = (error?: Error) => error ? error.name : "sent";
+  const settled = await Promise.all(
+    [conn.send(1), conn.send_bytes(new Uint8Array(1)), conn.send(2)].map((
+      promise: Promise<void>,
+    ) => promise.then(() => outcome(), outcome)),
+  );
+  conn.close();
+  go.close();
+  return settled;
+}
+
+/** Moves `conn` through `via` and ends at once. */
+export async function moveAndEnd(
+  { conn, via, take, send }: {
+    conn: Any;
+    via: Any;
+    take: number;
+    send: number;
+  },
+): Promise<void> {
+  const got = [];
+  for (let i = 0; i < take; i++) got.push(await conn.recv());
+  for (let i = 0; i < send; i++) conn.send(i);
+  via.send({ conn, got });
+  exit();
+  await new Promise(() => {});
+}
+
+interface Order {
+  id: number;
+  op: "take" | "give" | "call" | "work" | "receive" | "moveTo";
+  name: string;
+  to?: string;
+  conn?: Any;
+  method?: string;
+  args?: unknown[];
+  from?: number;
+  count?: number;
+  most?: number;
+  last?: boolean;
+}
+
+/** A thread that holds connections and does with them what it is told. */
+export async function agent(
+  { control, replug }: { control: Any; replug: boolean },
+): Promise<void> {
+  force.replug = replug;
+  const held = new Map<string, Any>();
+  const perform = async (order: Order): Promise<unknown> => {
+    const conn = held.get(order.name)!;
+    switch (order.op) {
+      case "take":
+        held.set(order.name, order.conn!);
+        return;
+      case "give":
+        held.delete(order.name);
+        return { conn };
+      case "moveTo":
+        held.delete(order.name);
+        await held.get(order.to!)!.send({ conn });
+        return;
+      case "call":
+        return await (conn as unknown as Record<
+          string,
+          (...args: unknown[]) => unknown
+        >)[order.method!]!(...order.args ?? []);
+      case "receive":
+        held.set(order.to!, (await conn.recv()).conn);
+        return;
+      case "work": {
+        const got = await work(conn, order);
+        if (!order.last) held.delete(order.name);
+        return order.last ? { got } : { got, conn };
+      }
+    }
+  };
+  for await (const order of control as Connection<Order>) {
+    perform(order).then(
+      (ok) => control.send({ id: order.id, ok }),
+      (error) =>
+        control.send({
+          id: order.id,
+          error: { name: error.name, message: error.message },
+        }),
+    );
+  }
+  for (const conn of held.values()) conn.close();
+  control.close();
+}
+
+/** Sends numbers, some as bytes, and receives what is there, up to `most`. */
+export async function work(
+  conn: Any,
+  { from = 0, count = 0, most = 0 }: {
+    from?: number;
+    count?: number;
+    most?: number;
+  },
+): Promise<number[]> {
+  for (let i = from; i < from + count; i++) {
+    if (i % 5 < 2) conn.send_bytes(Uint32Array.of(i)).catch(() => {});
+    else conn.send(i % 7 === 0 ? { i, pad: [i] } : i).catch(() => {});
+  }
+  const got: number[] = [];
+  while (got.length < most && await conn.poll()) {
+    got.push(await receiveNumber(conn));
+  }
+  return got;
+}
+
+/** The next number that {@linkcode work} has sent. */
+export async function receiveNumber(conn: Any): Promise<number> {
+  try {
+    const value = await conn.recv();
+    return typeof value === "number" ? value : value.i;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    const bytes = await conn.recv_bytes();
+    return new Uint32Array(bytes.buffer)[0]!;
+  }
 }
