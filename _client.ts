@@ -16,7 +16,7 @@
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
  *  Get otherwise:
  *  1. GET id slot max wait hits →          claims, or waits, or refuses
- *  2.                                      ← ITEMS id seq index claimed items, and copies of the next
+ *  2.                                      ← ITEMS id seq first claimed items, and copies of the next
  *  3. words: `LAST_RECEIVED`, `GOT`; else RECEIVED seq →
  *  Giving up (timeout, abort), with a slot: decided at once by the word;
  *     then CANCEL id →. Without: a get ends at once, and items that come all
@@ -566,13 +566,13 @@ export class Client implements Endpoint {
   #items(
     call: Call | undefined,
     seq: number,
-    index: number,
+    first: number,
     claimed: number,
     items: unknown[],
     parcels: unknown,
   ): void {
     if (items.length > claimed) {
-      this.#addCopies((index + claimed) | 0, items, claimed);
+      this.#addCopies(first, items, claimed);
     }
     if (claimed === 0) return;
     const packed = Array.isArray(parcels) ? parcels as number[] : [];

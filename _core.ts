@@ -409,7 +409,8 @@ export class QueueCore {
     if (((index + claimed) | 0) === this.#base) {
       this.#addCopies(handle, posted);
     }
-    const frame: unknown[] = [ITEMS, id, seq, index, claimed, posted];
+    const first = (handle.ahead - (posted.length - claimed)) | 0;
+    const frame: unknown[] = [ITEMS, id, seq, first, claimed, posted];
     if (parcels.length > 0) frame.push(parcels);
     handle.send(frame, transfer);
   }

@@ -55,7 +55,7 @@ export const ASK = 0x1dc0_011c;
 export const CLOSE = 0x1dc0_011d;
 
 // --- Queues, owner to handle -------------------------------------------------
-/** `[ITEMS, id, seq, index, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `index` is the first item's number, `parcels` says which of the claimed ones are packed. */
+/** `[ITEMS, id, seq, first, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed. */
 export const ITEMS = 0x1dc0_0120;
 /** `[STORED, id, count]`: a waiting put is done. */
 export const STORED = 0x1dc0_0121;
