@@ -360,7 +360,6 @@ export function adopt(raw: MessagePort): OpenPort {
     closeMethod!.call(port2);
   }
   const port = new OpenPort(raw);
-  console.info(threadName().slice(0,4), "adopt");
   if (watchesPeers()) introduce(port);
   return port;
 }
