@@ -56,6 +56,21 @@ function programs(document: string, text: string): Program[] {
   return found;
 }
 
+/** Tests that the table of runtimes names, and that are not there. */
+async function unknownTests(text: string): Promise<string[]> {
+  const section = text.split("\n## ").find((s) =>
+    s.startsWith("Where it runs")
+  );
+  const names = [...section!.matchAll(/\| `([^`]+)` +\|$/gm)]
+    .map(([, name]) => name!);
+  let source = "";
+  for await (const { name } of Deno.readDir(HERE)) {
+    if (!name.endsWith("_test.ts")) continue;
+    source += await Deno.readTextFile(`${HERE}/${name}`);
+  }
+  return names.filter((name) => !source.includes(`"${name}"`));
+}
+
 async function deno(args: string[], cwd: string): Promise<[number, string]> {
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), DEADLINE);
@@ -143,12 +158,17 @@ function documents(): string[] {
 }
 
 const all: Program[] = [];
+let failed = 0;
 for (const document of documents()) {
   const text = await Deno.readTextFile(`${HERE}/../${document}`);
   all.push(...programs(document, text));
+  if (document !== "README.md") continue;
+  for (const name of await unknownTests(text)) {
+    failed++;
+    console.error(`${document} names a test that is not there: ${name}`);
+  }
 }
 const folder = await Deno.makeTempDir({ prefix: "docs-" });
-let failed = 0;
 try {
   await write(folder, all);
   const errors = await check(folder, all);
