@@ -181,3 +181,26 @@ test("Queue comes back to its own thread", async () => {
   copy.close();
   q.close();
 });
+
+for (const noSharedMemory of [false, true]) {
+  test(`Queue keeps the order of a waiting put of endpoints, shared memory ${!noSharedMemory}`, async () => {
+    force.noSharedMemory = noSharedMemory;
+    try {
+      const q = new Queue<unknown>(2);
+      const [here, there] = Pipe<unknown>();
+      const run = spawnTask("put_in_order", { q, conn: there }, { module });
+      assertEquals(await here.recv(), "waiting");
+      const got: unknown[] = [];
+      for (let i = 0; i < 5; i++) got.push(await q.get());
+      await here.send("got");
+      const kinds = got.map((x) => x instanceof Connection ? "conn" : x);
+      assertEquals(kinds, [1, 2, "conn", "after", "last"]);
+      for (const x of got) if (x instanceof Connection) x.close();
+      await run.result;
+      here.close();
+      q.close();
+    } finally {
+      force.noSharedMemory = false;
+    }
+  });
+}

@@ -1,7 +1,7 @@
 // Functions for `spawnTask` that use queues.
 
 import type { Connection, JoinableQueue, Queue } from "../../mod.ts";
-import { ShutDown } from "../../mod.ts";
+import { Pipe, ShutDown } from "../../mod.ts";
 
 /** Gets until the queue is shut down; returns what it got. */
 export async function drain(
@@ -50,4 +50,20 @@ export async function take(
 ): Promise<void> {
   for (let i = 0; i < n; i++) await conn.send(await q.get());
   await new Promise(() => {});
+}
+
+/** Fills a queue of two, then calls puts without waiting, one of them of a connection. */
+export async function put_in_order(
+  { q, conn }: { q: Queue<unknown>; conn: Connection<unknown> },
+): Promise<void> {
+  const [a, b] = Pipe();
+  await q.put(1);
+  await q.put(2);
+  const puts = [q.put(b), q.put("after"), q.put("last")];
+  await conn.send("waiting");
+  await Promise.all(puts);
+  await conn.recv();
+  a.close();
+  conn.close();
+  q.close();
 }
