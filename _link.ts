@@ -609,7 +609,8 @@ export class Link implements Endpoint {
   give(): Handed {
     if (!transferWorks()) return this.#park();
     this.#outbox.flush();
-    const fresh = this.sibling !== undefined && !this.#out?.started;
+    const sibling = this.sibling;
+    const fresh = sibling !== undefined && !this.#out?.started;
     this.#leave("the connection was handed over");
     const { ports } = this.#sources;
     let drains: OpenPort[] = [];
@@ -618,6 +619,7 @@ export class Link implements Endpoint {
       drains = this.#sources.ports.filter((port) => port !== this.#out);
     } else if (this.#out) {
       drains = [this.#replug(ports)];
+      sibling?.start(); // to answer, even if it is never used
     }
     const out = this.#out;
     const inbox = this.#inbox.drain();

@@ -286,7 +286,9 @@ export class Connection<In = unknown, Out = In> {
     if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
     try {
       const most = maxlength ?? Infinity;
-      if (most === maxlength) integer(most, "maxlength", "receive bytes");
+      if (maxlength !== undefined && maxlength !== null) {
+        integer(maxlength, "maxlength", "receive bytes");
+      }
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
