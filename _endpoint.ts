@@ -202,6 +202,19 @@ export interface PortListener {
   gone(port: OpenPort): void;
 }
 
+/** The most messages that are taken for one event. */
+const MOST_TAKEN = 256;
+
+type Take = NonNullable<WorkerThreads["receiveMessageOnPort"]>;
+let quick: Take | null | undefined;
+
+/** What takes the next message out of a started port; `null` where that is slow (Deno) or unknown. */
+function taker(): Take | null {
+  return quick !== undefined
+    ? quick
+    : quick = dressing() ? null : workerThreads?.receiveMessageOnPort ?? null;
+}
+
 /** One message port of this thread: not started until {@linkcode OpenPort.start}. */
 export class OpenPort {
   /** The platform's port; only to be posted, inside a transfer list. */
@@ -292,7 +305,23 @@ export class OpenPort {
   };
 
   readonly #onMessage = (event: MessageEvent): void => {
-    const { data } = event;
+    this.#receive(event.data);
+    const take = taker();
+    if (take === null) return;
+    // What is queued behind: to take it costs half of what its event would.
+    for (let i = 0; i < MOST_TAKEN && this.open; i++) {
+      let taken: { message: unknown } | undefined;
+      try {
+        taken = take(this.raw);
+      } catch {
+        return this.lost(); // as `messageerror`
+      }
+      if (taken === undefined) return;
+      this.#receive(taken.message);
+    }
+  };
+
+  #receive(data: unknown): void {
     if (!this.open) scrap(data);
     else if (Array.isArray(data) && data[0] === HELLO) {
       watchPeer(this, data[1], data[2]);
@@ -300,7 +329,7 @@ export class OpenPort {
       this.watch.received++;
       this.#listener!.frame(this, data);
     }
-  };
+  }
 }
 
 /** Two entangled ports. */

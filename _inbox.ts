@@ -4,6 +4,7 @@
  */
 
 import { Deque } from "./_deque.ts";
+import { isFolded, type Runs, Unfolder } from "./_fold.ts";
 import {
   BYTES,
   type Frame,
@@ -14,10 +15,37 @@ import {
   PARCEL,
 } from "./_wire.ts";
 
-/** Bytes of one message: a part of a chunk, or (`whole`) a chunk of its own. */
-export interface ByteMessage {
-  bytes: Uint8Array<ArrayBuffer>;
-  whole: boolean;
+/** Bytes of one message: a part of a chunk, or a chunk of its own. */
+export class ByteMessage {
+  readonly chunk: Uint8Array<ArrayBuffer>;
+  readonly start: number;
+  readonly length: number;
+
+  constructor(chunk: Uint8Array<ArrayBuffer>, start: number, length: number) {
+    this.chunk = chunk;
+    this.start = start;
+    this.length = length;
+  }
+
+  /** Whether the chunk holds nothing else. */
+  get whole(): boolean {
+    return this.length === this.chunk.length;
+  }
+
+  /** The bytes, in a buffer that nobody else holds. */
+  own(): Uint8Array<ArrayBuffer> {
+    const { chunk, start, length } = this;
+    return this.whole ? chunk : chunk.slice(start, start + length);
+  }
+
+  /** Copies the bytes. */
+  copyTo(target: Uint8Array, offset: number): void {
+    const { chunk, start, length } = this;
+    target.set(
+      this.whole ? chunk : chunk.subarray(start, start + length),
+      offset,
+    );
+  }
 }
 
 /** See the module's comment. */
@@ -26,6 +54,10 @@ export class Inbox {
   #head: Frame | undefined;
   /** Items (OBJECTS) or bytes (PACKED) of the head that have been taken. */
   #at = 0;
+  /** The head's bytes, once they have been looked at. */
+  #chunk: Uint8Array<ArrayBuffer> | undefined;
+  /** The head's items, when it is folded. */
+  #folded: Unfolder | undefined;
   /** Messages and weight taken and not yet reported to the sender. */
   messages = 0;
   weight = 0;
@@ -33,7 +65,7 @@ export class Inbox {
   /** Adds a data frame; returns whether it was one, and well-formed. */
   push(frame: Frame): boolean {
     if (!wellFormed(frame)) return false;
-    if (this.#head === undefined) this.#head = frame;
+    if (this.#head === undefined) this.#become(frame);
     else this.#frames.push(frame);
     return true;
   }
@@ -58,6 +90,12 @@ export class Inbox {
       this.#advance(head[2]);
       return head[1];
     }
+    const folded = this.#folded;
+    if (folded !== undefined) {
+      const item = folded.next();
+      if (!folded.more) this.#advance(head[2]);
+      return item;
+    }
     const items = head[1] as unknown[];
     const item = items[this.#at++];
     if (this.#at === items.length) this.#advance(head[2]);
@@ -67,24 +105,32 @@ export class Inbox {
   /** Takes the next bytes message; only when `next` is `"bytes"`. */
   takeBytes(): ByteMessage {
     const head = this.#head!;
-    const bytes = bytesOf(head[1]);
+    const chunk = this.#chunk ??= bytesOf(head[1]);
     this.messages++;
     if (head[0] === BYTES) {
-      this.#advance(bytes.length);
-      return { bytes, whole: true };
+      this.#advance(chunk.length);
+      return new ByteMessage(chunk, 0, chunk.length);
     }
-    const length = lengthAt(bytes, this.#at);
+    const length = lengthAt(chunk, this.#at);
     const start = this.#at + 4;
     this.#at = start + ((length + 3) & ~3);
     this.weight += length;
-    if (this.#at >= bytes.length) this.#advance(0);
-    return { bytes: bytes.subarray(start, start + length), whole: false };
+    if (this.#at >= chunk.length) this.#advance(0);
+    return new ByteMessage(chunk, start, length);
   }
 
   #advance(weight: unknown): void {
-    this.#at = 0;
     if (typeof weight === "number") this.weight += weight;
-    this.#head = this.#frames.size > 0 ? this.#frames.shift() : undefined;
+    this.#become(this.#frames.size > 0 ? this.#frames.shift() : undefined);
+  }
+
+  #become(head: Frame | undefined): void {
+    this.#head = head;
+    this.#at = 0;
+    this.#chunk = undefined;
+    this.#folded = head?.[0] === OBJECTS && head[3] !== undefined
+      ? new Unfolder(head[1] as unknown[], head[3] as Runs)
+      : undefined;
   }
 
   /** All that is left, as frames; empties the inbox. */
@@ -92,7 +138,9 @@ export class Inbox {
     const frames: Frame[] = [];
     const head = this.#head;
     if (head) {
-      if (this.#at === 0) frames.push(head);
+      if (this.#folded) {
+        frames.push([OBJECTS, this.#folded.rest(), head[2]]);
+      } else if (this.#at === 0) frames.push(head);
       else if (head[0] === OBJECTS) {
         frames.push([OBJECTS, (head[1] as unknown[]).slice(this.#at), head[2]]);
       } else {
@@ -101,8 +149,7 @@ export class Inbox {
       }
     }
     while (this.#frames.size > 0) frames.push(this.#frames.shift());
-    this.#head = undefined;
-    this.#at = 0;
+    this.#become(undefined);
     return frames;
   }
 }
@@ -128,8 +175,10 @@ function wellFormed(frame: Frame): boolean {
     case OBJECT:
       return frame.length > 1 && isWeight(frame[2]);
     case OBJECTS:
-      return Array.isArray(frame[1]) && frame[1].length > 0 &&
-        isWeight(frame[2]);
+      return Array.isArray(frame[1]) && isWeight(frame[2]) &&
+        (frame[3] === undefined
+          ? frame[1].length > 0
+          : isFolded(frame[1], frame[3]));
     case PARCEL:
       return isWeight(frame[2]);
     case BYTES:

@@ -200,6 +200,7 @@ export class Link implements Endpoint {
   readonly receivers: WaitList<Receive<any>> = new WaitList();
   readonly #watchers = new WaitList<Waiter<boolean>>();
   readonly #senders = new WaitList<Waiter<void>>();
+  #sender: Waiter<void> | undefined;
 
   constructor(
     pipe: string,
@@ -225,6 +226,7 @@ export class Link implements Endpoint {
       OBJECT,
       OBJECTS,
       (weight) => this.#weight += weight,
+      true,
     );
   }
 
@@ -302,7 +304,11 @@ export class Link implements Endpoint {
   }
 
   #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
+    // Room comes for all at once: calls that cannot be aborted wait together.
+    const last = this.#sender;
+    if (signal === undefined && last && !last.done) return last.promise;
     const waiter = new Waiter<void>();
+    if (signal === undefined) this.#sender = waiter;
     this.#senders.push(waiter);
     waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
     return waiter.promise;
@@ -404,13 +410,13 @@ export class Link implements Endpoint {
   }
 
   /** Lets the sender use a chunk again whose bytes have been copied out. */
-  recycle({ bytes, whole }: ByteMessage): void {
+  recycle({ chunk, whole }: ByteMessage): void {
     if (
-      !whole || bytes.length < WORTH_RECYCLING ||
+      !whole || chunk.length < WORTH_RECYCLING ||
       this.#spentBytes >= WINDOW_WEIGHT
     ) return;
-    this.#spent.push(bytes.buffer);
-    this.#spentBytes += bytes.length;
+    this.#spent.push(chunk.buffer);
+    this.#spentBytes += chunk.length;
   }
 
   #report(): void {

@@ -8,7 +8,8 @@
  * a returned promise resolves only after its message was posted.
  */
 
-import { copiedSize, copyPlain, NOT_PLAIN, weigh } from "./_snapshot.ts";
+import { Folder } from "./_fold.ts";
+import { weigh } from "./_snapshot.ts";
 import { BYTES, PACKED } from "./_wire.ts";
 
 /** The promise of a message that has been posted. */
@@ -16,7 +17,6 @@ export const DONE: Promise<void> = Promise.resolve();
 
 /** Weights below this are not worth a field in the frame. */
 const LIGHT = 1024;
-const MOST_ITEMS = 256;
 const MOST_WEIGHT = 64 * 1024;
 /** Bytes messages up to this size share a post. */
 const SMALL = 4 * 1024;
@@ -36,6 +36,12 @@ function weightOf(value: unknown): number {
   }
 }
 
+/** Whether the platform's clone of some bytes copies just them. */
+function coversAll({ buffer, length }: Uint8Array): boolean {
+  return buffer instanceof ArrayBuffer && buffer.byteLength === length &&
+    !(buffer as { resizable?: boolean }).resizable;
+}
+
 /** See the module's comment. */
 export class Outbox {
   readonly #post: Post;
@@ -43,7 +49,7 @@ export class Outbox {
   readonly #many: number;
   readonly #weighed: (weight: number) => void;
   // Messages that wait for the end of the turn: objects or bytes, never both.
-  #items: unknown[] = [];
+  readonly #folder: Folder;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
   #bytesUsed = 0;
   #bytesCount = 0;
@@ -57,17 +63,20 @@ export class Outbox {
   /**
    * @param one The tag of a frame with one object, `many` that of one with several.
    * @param weighed Hears the weight of each frame that is posted.
+   * @param folds Frames with several objects may be folded: see `_fold.ts`.
    */
   constructor(
     post: Post,
     one: number,
     many: number,
     weighed: (weight: number) => void,
+    folds: boolean = false,
   ) {
     this.#post = post;
     this.#one = one;
     this.#many = many;
     this.#weighed = weighed;
+    this.#folder = new Folder(folds);
   }
 
   /**
@@ -76,8 +85,11 @@ export class Outbox {
    */
   push(value: unknown): Promise<void> {
     if (this.#hot) {
-      const copy = copyPlain(value);
-      if (copy !== NOT_PLAIN) return this.#join(copy);
+      if (this.#bytesCount > 0) this.flush();
+      if (this.#folder.add(value)) {
+        if (this.#bytesCount > 0) this.flush(); // sent by a getter of the value
+        return this.#joined(this.#folder.full);
+      }
       this.flush();
     }
     this.#alone(this.#one, value);
@@ -112,22 +124,13 @@ export class Outbox {
     this.#heat();
   }
 
-  #join(copy: unknown): Promise<void> {
-    if (this.#bytesCount > 0) this.flush();
-    this.#items.push(copy);
-    this.#weight += copiedSize();
-    return this.#joined(
-      this.#items.length >= MOST_ITEMS || this.#weight >= MOST_WEIGHT,
-    );
-  }
-
   /** Sends one bytes message. The bytes are copied here. */
   pushBytes(source: Uint8Array): Promise<void> {
     const { length } = source;
     if (this.#hot && length <= SMALL) return this.#joinBytes(source);
     this.flush();
     if (length <= CLONED) {
-      this.#post([BYTES, source.slice()]);
+      this.#post([BYTES, coversAll(source) ? source : source.slice()]);
     } else {
       const chunk = this.#chunk(length);
       new Uint8Array(chunk).set(source);
@@ -139,7 +142,7 @@ export class Outbox {
   }
 
   #joinBytes(source: Uint8Array): Promise<void> {
-    if (this.#items.length > 0) this.flush();
+    if (this.#folder.count > 0) this.flush();
     const { length } = source;
     const start = this.#bytesUsed;
     const end = start + 4 + ((length + 3) & ~3);
@@ -171,20 +174,21 @@ export class Outbox {
   /** Posts what waits. */
   flush(): void {
     if (this.#batch === undefined) return;
-    const weight = this.#weight;
     if (this.#bytesCount > 0) {
       const packed = this.#bytes!.slice(0, this.#bytesUsed);
       const frame = [PACKED, packed.buffer, this.#bytesCount];
       if (packed.length > CLONED) this.#post(frame, [packed.buffer]);
       else this.#post(frame);
-      this.#weighed(weight);
+      this.#weighed(this.#weight);
     } else {
-      const items = this.#items;
-      this.#items = [];
-      this.#post(
-        weight < LIGHT ? [this.#many, items] : [this.#many, items, weight],
-      );
-      if (weight >= LIGHT) this.#weighed(weight);
+      const { weight } = this.#folder;
+      const [values, runs] = this.#folder.take();
+      const light = weight < LIGHT;
+      if (runs) this.#post([this.#many, values, light ? 0 : weight, runs]);
+      else {this.#post(
+          light ? [this.#many, values] : [this.#many, values, weight],
+        );}
+      if (!light) this.#weighed(weight);
     }
     this.#bytesUsed = this.#bytesCount = this.#weight = 0;
     this.#batch = undefined;

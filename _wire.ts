@@ -7,7 +7,7 @@
 // --- Connections -----------------------------------------------------------
 /** `[OBJECT, value, weight?]`: one object. */
 export const OBJECT = 0x1dc0_0100;
-/** `[OBJECTS, values, weight?]`: several objects, in order. */
+/** `[OBJECTS, values, weight?, runs?]`: several objects, in order; with runs: folded (`_fold.ts`). */
 export const OBJECTS = 0x1dc0_0101;
 /** `[BYTES, ArrayBuffer | Uint8Array]`: one bytes message. */
 export const BYTES = 0x1dc0_0102;

@@ -294,9 +294,7 @@ export class Connection<In = unknown, Out = In> {
       }
       return link.receiveBytes(
         (message) =>
-          most < message.bytes.length
-            ? tooLong(link, message, most)
-            : own(message),
+          most < message.length ? tooLong(link, message, most) : message.own(),
         signalOf(options, "receive bytes"),
       );
     } catch (error) {
@@ -353,11 +351,11 @@ export class Connection<In = unknown, Out = In> {
         throw new RangeError("Cannot receive bytes: offset too large");
       }
       return link.receiveBytes((message) => {
-        const { length } = message.bytes;
+        const { length } = message;
         if (view.length < offset + length) {
-          throw new BufferTooShort(own(message));
+          throw new BufferTooShort(message.own());
         }
-        view.set(message.bytes, offset);
+        message.copyTo(view, offset);
         link.recycle(message);
         return length;
       }, signalOf(options, "receive bytes"));
@@ -632,14 +630,10 @@ function part(
   return length === view.length ? view : view.subarray(offset, offset + length);
 }
 
-function own({ bytes, whole }: ByteMessage): Uint8Array<ArrayBuffer> {
-  return whole ? bytes : bytes.slice();
-}
-
-function tooLong(link: Link, { bytes }: ByteMessage, most: number): never {
+function tooLong(link: Link, { length }: ByteMessage, most: number): never {
   if (link.writable) link.endReading();
   else link.close();
   throw new OSError(
-    `Cannot receive bytes: bad message length (${bytes.length} bytes, at most ${most} allowed)`,
+    `Cannot receive bytes: bad message length (${length} bytes, at most ${most} allowed)`,
   );
 }

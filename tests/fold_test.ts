@@ -1,0 +1,123 @@
+// What shares a post is folded: it has to arrive as if it had travelled alone.
+
+import { assert, assertEquals } from "@std/assert";
+import { Random, seed, test } from "./_harness.ts";
+import { Pipe } from "../mod.ts";
+
+function leaf(random: Random): unknown {
+  const leaves = [undefined, null, -0, NaN, 1, "", "名", true, 10n, Infinity];
+  return leaves[random.int(leaves.length)];
+}
+
+/** Few keys and small sizes, so that shapes come again, and nearly do. */
+function value(random: Random, depth: number): unknown {
+  const kind = random.int(depth > 0 ? 6 : 2);
+  if (kind < 2) return leaf(random);
+  const size = random.int(4);
+  if (kind === 2) {
+    return Array.from({ length: size }, () => value(random, depth - 1));
+  }
+  if (kind === 3 && depth === 3) {
+    const shared = { at: value(random, 1) };
+    return { a: shared, b: [shared] };
+  }
+  const object: Record<string, unknown> = random.int(9) === 0
+    ? Object.create(null)
+    : {};
+  for (let i = 0; i < size; i++) {
+    object["abc7"[random.int(4)]!] = value(random, depth - 1);
+  }
+  return object;
+}
+
+test("send() in a burst gives what structuredClone gives", async () => {
+  const random = new Random(seed());
+  const [a, b] = Pipe();
+  for (let round = 0; round < 40; round++) {
+    const sent: unknown[] = [];
+    while (sent.length < 100) {
+      const one = value(random, 3);
+      for (let i = random.int(4); i >= 0; i--) sent.push(one);
+    }
+    const expected = sent.map((one) => structuredClone(one));
+    const posted = sent.map((one) => a.send(one));
+    for (const one of expected) assertEquals(await b.recv(), one);
+    await Promise.all(posted);
+  }
+  a.close();
+  b.close();
+});
+
+test("send() in a burst keeps what the platform keeps of an object", async () => {
+  const [a, b] = Pipe<Record<string, unknown>>();
+  const shared = { x: 1 };
+  const cycle: Record<string, unknown> = { id: 1 };
+  cycle.self = cycle;
+  const named = Object.assign([1, 2], { name: "n" });
+  const own = JSON.parse('{"__proto__": 5, "y": 1}');
+  const all = [
+    { id: 0, p: shared, q: { x: 1 } },
+    { id: 0, p: shared, q: shared },
+    cycle,
+    { id: 2, list: named },
+    { id: 3, list: [1, 2] },
+    // deno-lint-ignore no-sparse-arrays
+    { id: 4, list: [1, , 2] },
+    own,
+    { date: new Date(5), map: new Map([[1, shared]]) },
+    { id: 5, list: [1, 2] },
+  ];
+  all.forEach((one) => a.send(one));
+  const got: Record<string, unknown>[] = [];
+  for (let i = 0; i < all.length; i++) got.push(await b.recv());
+  assert(got[0]!.p !== got[0]!.q && got[1]!.p === got[1]!.q);
+  assert(got[2]!.self === got[2]);
+  assertEquals((got[3]!.list as { name?: string }).name, "n");
+  assertEquals(Object.keys(got[4]!.list as object), ["0", "1"]);
+  assertEquals(Object.keys(got[5]!.list as object), ["0", "2"]);
+  assertEquals(Object.getOwnPropertyDescriptor(got[6], "__proto__")?.value, 5);
+  assert(got[7]!.date instanceof Date && got[7]!.map instanceof Map);
+  assertEquals(got[8], { id: 5, list: [1, 2] });
+  a.close();
+  b.close();
+});
+
+test("send() inside a getter of a message that is sent in a burst", async () => {
+  const [a, b] = Pipe<unknown>();
+  const message = (i: number) => ({
+    id: i,
+    get inner() {
+      a.send({ id: i, inner: "sent by the getter" });
+      return i;
+    },
+  });
+  const sent = [a.send(0), ...[1, 2, 3].map((i) => a.send(message(i)))];
+  sent.push(a.send("last"));
+  await Promise.all(sent);
+  const outer: unknown[] = [];
+  for (let one: unknown; (one = await b.recv()) !== "last";) {
+    if ((one as { inner?: unknown }).inner !== "sent by the getter") {
+      outer.push(one);
+    }
+  }
+  assertEquals(outer, [0, ...[1, 2, 3].map((i) => ({ id: i, inner: i }))]);
+  a.close();
+  b.close();
+});
+
+test("handing over with half of a burst read loses nothing", async () => {
+  const [a, b] = Pipe<{ id: number; at: { x: number } }>();
+  const count = 200;
+  for (let i = 0; i < count; i++) a.send({ id: i, at: { x: -i } });
+  for (let i = 0; i < 50; i++) assertEquals((await b.recv()).id, i);
+  const [there, here] = Pipe<unknown, { b: typeof b }>();
+  await there.send({ b });
+  const { b: c } = await here.recv();
+  for (let i = 50; i < count; i++) {
+    assertEquals(await c.recv(), { id: i, at: { x: -i } });
+  }
+  a.close();
+  c.close();
+  there.close();
+  here.close();
+});
