@@ -244,14 +244,23 @@ export class OpenPort {
     this.#listener = listener;
     if (this.started || !this.open) return;
     this.started = true;
+    if (this.dead) return queueMicrotask(this.#bequeath);
     const { raw } = this;
     raw.addEventListener("message", this.#onMessage);
     raw.addEventListener("messageerror", this.lost);
     if (closeEvents()) raw.addEventListener("close", this.lost);
     raw.start();
     (raw as Refable).unref?.(); // after the listeners: adding one refs again
-    if (this.dead) queueMicrotask(() => this.open && listener.gone(this));
   }
+
+  /** The other side had gone before the start: no event will tell of what it sent. */
+  readonly #bequeath = (): void => {
+    const receive = workerThreads?.receiveMessageOnPort;
+    for (let got; this.open && (got = receive?.(this.raw));) {
+      this.#listener!.frame(this, got.message);
+    }
+    if (this.open) this.#listener!.gone(this);
+  };
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
   post(frame: unknown, transfer?: Transferable[]): void {
@@ -364,7 +373,7 @@ function scrapPort(raw: MessagePort): void {
 }
 
 /** Closes the ports in a message that nobody will read. */
-function scrap(message: unknown): void {
+export function scrap(message: unknown): void {
   const found = new Set<unknown>([message]);
   for (const value of found) { // grows as it goes
     if (typeof value !== "object" || value === null) continue;

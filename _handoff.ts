@@ -5,7 +5,7 @@
  * refuses to clone them, since each carries a field that cannot be cloned.
  */
 
-import { failedClonesMove, isProxy } from "./_endpoint.ts";
+import { failedClonesMove, isProxy, scrap } from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
@@ -374,6 +374,7 @@ export function unpack<T = unknown>(message: unknown): T {
     return value as T;
   } catch (error) {
     for (const endpoint of made) (endpoint as { close?: () => void }).close?.();
+    scrap(endpoints.slice(made.length));
     throw error instanceof OSError || error instanceof TypeError
       ? error
       : malformed();

@@ -19,8 +19,11 @@
  *
  *  Both ends moving at once: each mover reads the other's REPLUG instead of
  *  LAST, forwards it and closes; each new holder then reads the port that came
- *  with it, and still sends on its own. Mover or peer dying: its ports close,
- *  which counts as LAST; what had not been forwarded is lost with the mover.
+ *  with it, and still sends on its own. Each end counts its moves, and the
+ *  peer's that it knows of: a REPLUG whose sender did not yet know of the
+ *  latest move here is such a crossing, any other has to be answered.
+ *  Mover or peer dying: its ports close, which counts as LAST; what had not
+ *  been forwarded is lost with the mover.
  *
  * Invariants: a receive waits only while the inbox is empty; `#sources[0]` is
  * the only port whose frames are handled, all others keep theirs in `early`;
@@ -132,6 +135,14 @@ function transferOfFrame(frame: Frame): Transferable[] {
     : [];
 }
 
+/** A well-formed REPLUG. */
+function isReplug(
+  frame: Frame,
+): frame is [tag: number, port: MessagePort, theirs: number, ours: number] {
+  return frame[0] === REPLUG && frame[1] instanceof MessagePort &&
+    isCount(frame[2]) && isCount(frame[3]);
+}
+
 /** Passes on what is still on its way to an end that was replugged. */
 function forward(from: OpenPort[], to: OpenPort): void {
   hold();
@@ -150,8 +161,8 @@ function forward(from: OpenPort[], to: OpenPort): void {
   };
   const sources = new Sources(from, (frame, port) => {
     if (frame[0] === LAST) next(port);
-    else if (frame[0] === REPLUG || frame[0] === EOF) end(frame);
-    else to.post(frame, transferOfFrame(frame));
+    else if (frame[0] === EOF || isReplug(frame)) end(frame);
+    else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
   }, next);
   for (const port of from) port.start(sources);
   sources.proceed();
@@ -193,6 +204,9 @@ export class Link implements Endpoint {
   #abandoned = false;
   /** Until what had happened before the start is known. */
   #starting: Promise<void> | undefined;
+  // How often this end was replugged, and the peer as far as known here.
+  #moves = 0;
+  #peerMoves = 0;
   // Sent, and not yet taken by the peer.
   #messages = 0;
   #weight = 0;
@@ -499,7 +513,7 @@ export class Link implements Endpoint {
       case EOF:
         return this.#end();
       case REPLUG:
-        return this.#replugged(frame[1], port);
+        return this.#replugged(frame, port);
       case LAST:
         if (port !== this.#out) this.#sourceEnded(port);
         return;
@@ -521,19 +535,19 @@ export class Link implements Endpoint {
     this.#report();
   }
 
-  #replugged(raw: unknown, from: OpenPort): void {
-    if (!(raw instanceof MessagePort)) return;
+  #replugged(frame: Frame, from: OpenPort): void {
+    if (!isReplug(frame)) return;
+    const [, raw, theirs, ours] = frame;
     const fresh = adopt(raw);
-    const { ports } = this.#sources;
-    if (ports.length > 1) { // this end moved at the same time
-      from.close();
-      for (const port of ports) if (port !== this.#out) port.close();
-    } else {
+    this.#peerMoves = theirs;
+    if (ours >= this.#moves) { // no crossing: the mover waits for an answer
       this.#outbox.flush();
       this.#out!.post([LAST]);
       this.#out!.close();
-      from.close();
       this.#out = fresh;
+    }
+    for (const port of [from, ...this.#sources.ports]) {
+      if (port !== this.#out) port.close();
     }
     this.#sources.ports = [fresh];
     fresh.start(this.#sources);
@@ -640,6 +654,7 @@ export class Link implements Endpoint {
       inbox,
       sent: [this.#messages, this.#weight],
       taken: [this.#inbox.messages, this.#inbox.weight],
+      moves: [this.#moves, this.#peerMoves],
     };
     this.#out = undefined;
     this.#sources.ports = [];
@@ -660,7 +675,7 @@ export class Link implements Endpoint {
     const [near, far] = openChannel();
     const [drain, feed] = openChannel();
     const raw = far.give();
-    this.#out!.post([REPLUG, raw], [raw]);
+    this.#out!.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
     if (!sources.includes(this.#out!)) this.#out!.close();
     forward([...sources], feed);
     this.#out = near;
@@ -679,8 +694,8 @@ export class Link implements Endpoint {
 
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
-    const { pipe, end, readable, writable, port, drains, inbox, sent, taken } =
-      descriptor;
+    const { pipe, end, readable, writable, port, drains, inbox } = descriptor;
+    const { sent, taken, moves } = descriptor;
     if (typeof descriptor.parked === "string") {
       const link = parked.get(descriptor.parked);
       parked.delete(descriptor.parked);
@@ -693,7 +708,8 @@ export class Link implements Endpoint {
       !(port === null || port instanceof MessagePort) ||
       !Array.isArray(drains) ||
       !drains.every((drain) => drain instanceof MessagePort) ||
-      !Array.isArray(inbox) || !isPair(sent) || !isPair(taken)
+      !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
+      !isPair(moves)
     ) throw new TypeError("Cannot unpack: the message is malformed");
     const out = port === null ? undefined : adopt(port);
     const link = new Link(
@@ -707,6 +723,7 @@ export class Link implements Endpoint {
     [link.#messages, link.#weight] = sent;
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     [link.#inbox.messages, link.#inbox.weight] = taken;
+    [link.#moves, link.#peerMoves] = moves;
     if (!out) link.eof = link.gone = true;
     return link;
   }

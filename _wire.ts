@@ -19,7 +19,7 @@ export const PARCEL = 0x1dc0_0104;
 export const TOOK = 0x1dc0_0105;
 /** `[EOF]`: the last frame of an end that closed. */
 export const EOF = 0x1dc0_0106;
-/** `[REPLUG, port]`: the sender's last frame on this port; it goes on at the given one. */
+/** `[REPLUG, port, moves, known]`: the sender's last frame on this port; it goes on at the given one. How often it moved so, and the reader as far as known to it. */
 export const REPLUG = 0x1dc0_0107;
 /** `[LAST]`: the sender's last frame on this port, answering REPLUG. */
 export const LAST = 0x1dc0_0108;
@@ -29,7 +29,7 @@ export const LAST = 0x1dc0_0108;
 export const PUT = 0x1dc0_0110;
 /** `[PUT_SEVERAL, items]`: several of them. */
 export const PUT_SEVERAL = 0x1dc0_0111;
-/** `[PUT_PARCEL, packed]`: as PUT, with endpoints or transferred parts. */
+/** `[PUT_PARCEL, packed, id?]`: as PUT, with endpoints or transferred parts; with an id it is to be answered by STORED. */
 export const PUT_PARCEL = 0x1dc0_0112;
 /** `[PUT_WAIT, id, slot, items, wait]`: to be stored when there is room; no items: keep a place. */
 export const PUT_WAIT = 0x1dc0_0113;
@@ -53,6 +53,8 @@ export const SHARE = 0x1dc0_011b;
 export const ASK = 0x1dc0_011c;
 /** `[CLOSE]`: this handle puts and gets no more. */
 export const CLOSE = 0x1dc0_011d;
+/** `[ACCEPT, id, wanted]`: answers OFFER. */
+export const ACCEPT = 0x1dc0_011e;
 
 // --- Queues, owner to handle -------------------------------------------------
 /** `[ITEMS, id, seq, first, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed. */
@@ -65,6 +67,10 @@ export const REFUSED = 0x1dc0_0122;
 export const ANSWER = 0x1dc0_0123;
 /** `[CLOSED]`: answers CLOSE, when all that the handle has put is stored. */
 export const CLOSED = 0x1dc0_0124;
+/** `[OFFER, id]`: items with endpoints in them are there for get `id`, if it still waits. */
+export const OFFER = 0x1dc0_0125;
+/** `[ENDED, size]`: nobody will ever get what is left, and no task is unfinished: nothing to ask any more. */
+export const ENDED = 0x1dc0_0126;
 
 /** Why the owner ends a call without what it asked for. */
 export type Refusal = "empty" | "full" | "shutdown" | "cancelled";
@@ -76,7 +82,7 @@ export type Frame = [tag: number, ...fields: unknown[]];
 export function isFrame(data: unknown): data is Frame {
   return Array.isArray(data) && typeof data[0] === "number" &&
     data[0] >= OBJECT &&
-    data[0] <= CLOSED;
+    data[0] <= ENDED;
 }
 
 /** Whether a field is a count: a number from a frame sizes nothing unchecked. */

@@ -13,7 +13,7 @@ import { liveHolds } from "../_endpoint.ts";
 type Any = any;
 
 async function withPipes(
-  body: (pipes: [Connection<Any>, Connection<Any>][]) => Promise<void>,
+  body: (pipes: Any) => Promise<void>,
   count = 3,
   duplex = true,
 ): Promise<void> {

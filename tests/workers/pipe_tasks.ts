@@ -3,6 +3,7 @@
 import type { Connection } from "../../mod.ts";
 import { EOFError } from "../../mod.ts";
 import { force } from "../../_endpoint.ts";
+import { work } from "../_numbers.ts";
 import { exit, nextMessage, post } from "../_worker.ts";
 
 // deno-lint-ignore no-explicit-any
@@ -218,36 +219,4 @@ export async function agent(
   }
   for (const conn of held.values()) conn.close();
   control.close();
-}
-
-/** Sends numbers, some as bytes, and receives what is there, up to `most`. */
-export async function work(
-  conn: Any,
-  { from = 0, count = 0, most = 0 }: {
-    from?: number;
-    count?: number;
-    most?: number;
-  },
-): Promise<number[]> {
-  for (let i = from; i < from + count; i++) {
-    if (i % 5 < 2) conn.send_bytes(Uint32Array.of(i)).catch(() => {});
-    else conn.send(i % 7 === 0 ? { i, pad: [i] } : i).catch(() => {});
-  }
-  const got: number[] = [];
-  while (got.length < most && await conn.poll()) {
-    got.push(await receiveNumber(conn));
-  }
-  return got;
-}
-
-/** The next number that {@linkcode work} has sent. */
-export async function receiveNumber(conn: Any): Promise<number> {
-  try {
-    const value = await conn.recv();
-    return typeof value === "number" ? value : value.i;
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    const bytes = await conn.recv_bytes();
-    return new Uint32Array(bytes.buffer)[0]!;
-  }
 }

@@ -1,0 +1,715 @@
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
+import { force, startedPortsTravel } from "../_endpoint.ts";
+import {
+  BrokenPipeError,
+  EOFError,
+  OSError,
+  pack,
+  Pipe,
+  unpack,
+} from "../mod.ts";
+import type { Connection } from "../mod.ts";
+import { Agent, PIPE_TASKS } from "./_agent.ts";
+import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
+import type { TestOptions } from "./_harness.ts";
+import { receiveNumber, work } from "./_numbers.ts";
+
+// deno-lint-ignore no-explicit-any
+type Any = any;
+type Conn = Connection<Any>;
+
+const WORKERS: TestOptions = { needs: ["workers", "transfer"] };
+
+/** Both ways to move an end that is in use: its port travels, or it is replugged. */
+function testBoth(
+  name: string,
+  fn: (replug: boolean) => Promise<void>,
+  options: TestOptions = WORKERS,
+): void {
+  if (startedPortsTravel()) test(name, () => fn(false), options);
+  test(`${name} (replugged)`, async () => {
+    force.replug = true;
+    try {
+      await fn(true);
+    } finally {
+      force.replug = false;
+    }
+  }, options);
+}
+
+/** Hands a value over within this thread, as through any port. */
+function local<T>(value: T): Promise<T> {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((done) => {
+    port2.onmessage = ({ data }) => {
+      port1.close();
+      port2.close();
+      done(unpack<T>(data));
+    };
+    port1.postMessage(...pack(value) as [Any, Any]);
+  });
+}
+
+const range = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => from + i);
+
+async function rest(conn: Conn): Promise<number[]> {
+  const got: number[] = [];
+  try {
+    while (true) got.push(await receiveNumber(conn));
+  } catch (error) {
+    if (!(error instanceof EOFError)) throw error;
+  }
+  return got;
+}
+
+function close(...ends: Conn[]): void {
+  for (const end of ends) end.close();
+}
+
+// --- pack, unpack ------------------------------------------------------------------
+
+test(
+  "pack() and unpack() hand over, at any depth and as the value itself",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const map = new Map([["k", 1]]);
+    const got = await local({ list: [1, { b }], again: b, map, c });
+    assert(b.closed && c.closed && !a.closed && !d.closed);
+    assertStrictEquals(got.list[1] && (got.list[1] as Any).b, got.again);
+    assertEquals(got.map, map);
+    const itself = await local(got.again);
+    assert(got.again.closed);
+    await a.send("hello");
+    assertEquals(await itself.recv(), "hello");
+    await got.c.send("there");
+    assertEquals(await d.recv(), "there");
+    assertEquals([itself.readable, itself.writable], [true, true]);
+    close(a, d, itself, got.c);
+    const [r, w] = Pipe<Any>(false);
+    const [r2, w2] = [await local(r), await local(w)];
+    assertEquals([r2.readable, r2.writable], [true, false]);
+    assertEquals([w2.readable, w2.writable], [false, true]);
+    await w2.send(1);
+    assertEquals(await r2.recv(), 1);
+    close(r2, w2);
+  },
+  { needs: ["transfer"] },
+);
+
+test("unpack() returns what pack() did not make unchanged", () => {
+  const values = [
+    undefined,
+    null,
+    1,
+    "x",
+    [],
+    {},
+    { value: 1, endpoints: [], places: [] },
+    new Map(),
+    Object.create(null),
+  ];
+  for (const value of values) assertStrictEquals(unpack(value), value);
+});
+
+test("pack() of a value without endpoints is unpacked as it was", async () => {
+  const shared = { s: 1 };
+  const value = { list: [1, , 3], shared, more: [shared], map: new Map() };
+  const got = await local(value);
+  assertEquals(got, structuredClone(value));
+  assertStrictEquals(got.shared, got.more[0]);
+  const evil = JSON.parse('{"__proto__": {"polluted": 1}}');
+  const [a, b] = Pipe();
+  evil.b = b;
+  const back = await local(evil);
+  assert(Object.hasOwn(back, "__proto__"));
+  assertEquals(({} as Any).polluted, undefined);
+  close(a, back.b);
+}, { needs: ["transfer"] });
+
+test(
+  "an endpoint under the key __proto__ arrives, and pollutes nothing",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const value = JSON.parse('{"__proto__": 0}');
+    Object.defineProperty(value, "__proto__", { value: b, enumerable: true });
+    const got = await local(value);
+    const conn = Object.getOwnPropertyDescriptor(got, "__proto__")!
+      .value as Conn;
+    await a.send(1);
+    assertEquals(await conn.recv(), 1);
+    assertEquals(Object.getPrototypeOf(got), Object.prototype);
+    close(a, conn);
+  },
+  { needs: ["transfer"] },
+);
+
+test("unpack() a second time is a TypeError", () => {
+  const [a, b] = Pipe();
+  const [message] = pack({ b });
+  const { b: here } = unpack<{ b: Conn }>(message);
+  assertThrows(() => unpack(message), TypeError, "before");
+  close(a, here);
+});
+
+test("unpack() of a malformed message is a TypeError, and closes what it held", async () => {
+  const [a, b] = Pipe();
+  const [c, d] = Pipe();
+  const [message] = pack({ b, d }) as [Any, unknown];
+  message.endpoints[1].pipe = 1;
+  assertThrows(() => unpack(message), TypeError, "malformed");
+  await assertRejects(() => a.recv(), EOFError);
+  await assertRejects(() => c.recv(), EOFError);
+  for (
+    const change of [
+      { endpoints: 1 },
+      { places: [[7]] },
+      { places: [[0, "no", "way"]] },
+      { endpoints: [{ kind: "queue?" }], places: [] },
+      { endpoints: [null], places: [] },
+    ]
+  ) {
+    const [bad] = pack({ x: 1 }) as [Any, unknown];
+    assertThrows(() => unpack({ ...bad, ...change }), TypeError, "malformed");
+  }
+  close(a, c);
+});
+
+test("handing over a closed endpoint is an OSError, and moves nothing", async () => {
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  const [e, f] = Pipe<Any>();
+  d.close();
+  assertThrows(() => pack({ b, d }), OSError, "handle is closed");
+  assertThrows(() => pack(d), OSError, "handle is closed");
+  await assertRejects(() => e.send([b, d]), OSError, "handle is closed");
+  const buffer = new ArrayBuffer(4);
+  await assertRejects(
+    () => e.send([b, d, buffer], { transfer: [buffer] }),
+    OSError,
+  );
+  assertEquals(buffer.byteLength, 4);
+  assert(!b.closed && !e.closed);
+  const [message] = pack(b);
+  assertThrows(() => pack(b), OSError, "handle is closed");
+  close(unpack<Conn>(message), a, c, e, f);
+});
+
+test(
+  "what cannot be cloned besides an endpoint: DataCloneError, and nothing moves",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const buffer = new ArrayBuffer(4);
+    const bad = [
+      { b, f: () => {} },
+      [b, new Map([["f", () => {}]])],
+      { b, p: new Proxy({}, {}) },
+      new Proxy({ b }, {}),
+      new Map([["b", b]]),
+      new Set([b]),
+      {
+        deep: [
+          new (class {
+            b = b;
+          })(),
+        ],
+      },
+    ];
+    for (const burst of [false, true]) {
+      for (const [i, value] of bad.entries()) {
+        if (burst) {
+          c.send(0);
+          c.send(1);
+        }
+        const error = await assertRejects(() => c.send(value)) as Error;
+        assertEquals(error.name, "DataCloneError", String(i));
+        const again = await assertRejects(() =>
+          c.send([value, buffer], { transfer: [buffer] })
+        ) as Error;
+        assertEquals(again.name, "DataCloneError", String(i));
+        assert(!b.closed && buffer.byteLength === 4);
+        if (burst) assertEquals([await d.recv(), await d.recv()], [0, 1]);
+      }
+    }
+    assertEquals(await d.poll(), false);
+    for (const clone of [structuredClone, (x: unknown) => postIt(x)]) {
+      for (const value of [b, { b }, [b]]) {
+        const error = assertThrows(() => clone(value)) as Error;
+        assertEquals(error.name, "DataCloneError");
+      }
+    }
+    await a.send(1);
+    assertEquals(await b.recv(), 1);
+    close(a, b, c, d);
+  },
+  { needs: ["transfer"] },
+);
+
+function postIt(value: unknown): void {
+  const { port1, port2 } = new MessageChannel();
+  try {
+    port1.postMessage(value);
+  } finally {
+    port1.close();
+    port2.close();
+  }
+}
+
+test(
+  "a connection through itself or its own peer: TypeError, both stay open",
+  async () => {
+    for (const used of [false, true]) {
+      const [a, b] = Pipe<Any>();
+      const [c, d] = Pipe<Any>();
+      if (used) {
+        await a.send(0);
+        await b.recv();
+      }
+      for (const value of [a, b, [a], { deep: [b] }, { c, a }]) {
+        await assertRejects(() => a.send(value), TypeError);
+        await assertRejects(() => b.send(value), TypeError);
+      }
+      assert(!a.closed && !b.closed && !c.closed);
+      await a.send(1);
+      assertEquals(await b.recv(), 1);
+      const moved = await local(b);
+      await assertRejects(() => moved.send(a), TypeError);
+      await assertRejects(() => a.send(moved), TypeError);
+      close(a, moved, c, d);
+    }
+  },
+  { needs: ["transfer"] },
+);
+
+// --- Moving -------------------------------------------------------------------------
+
+testBoth(
+  "a handed over end is closed here, and what waits on it rejects",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const calls = [
+      b.recv(),
+      b.recv_bytes(),
+      b.recv_bytes_into(new Uint8Array(1)),
+      b.poll(null),
+    ];
+    const outcomes = Promise.allSettled(calls);
+    const sends = range(0, 400).map((i) => b.send(i));
+    const moved = await local(b);
+    for (const outcome of await outcomes) {
+      assert((outcome as PromiseRejectedResult).reason instanceof OSError);
+    }
+    await Promise.all(sends);
+    assert(b.closed);
+    await assertRejects(() => b.send(1), OSError, "handle is closed");
+    await assertRejects(() => b.recv(), OSError, "handle is closed");
+    b.close();
+    b[Symbol.dispose]();
+    moved.close();
+    assertEquals(await rest(a), range(0, 400));
+    a.close();
+  },
+  { needs: ["transfer"] },
+);
+
+testBoth(
+  "unread messages of every kind move along, in order",
+  async (replug) => {
+    for (const taken of [0, 1, 3, 50, 103]) {
+      const agent = new Agent(replug);
+      const [a, b] = Pipe<Any>();
+      work(a, { count: 100 }); // bursts of objects and bytes
+      for (let i = 100; i < 105; i++) await a.send(i);
+      work(a, { from: 105, count: 60 });
+      const got: number[] = [];
+      while (got.length < taken) got.push(await receiveNumber(b));
+      await b.poll();
+      await agent.take("b", b);
+      work(a, { from: 165, count: 40 });
+      const back = await agent.give("b");
+      work(a, { from: 205, count: 5 });
+      a.close();
+      got.push(...await rest(back));
+      assertEquals(got, range(0, 210), `${taken} taken before`);
+      back.close();
+      await agent.end();
+    }
+  },
+);
+
+testBoth("parcels with endpoints move along unread, nested", async (replug) => {
+  const agent = new Agent(replug);
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  const [e, f] = Pipe<Any>();
+  const buffer = new Uint8Array([1, 2, 3]).buffer;
+  await e.send("in f");
+  await c.send({ f }); // d has f unread
+  await c.send(buffer, { transfer: [buffer] });
+  await a.send({ d, two: [1] }); // b has d unread
+  await b.poll(); // it has arrived here
+  await agent.take("b", b);
+  await a.send("after");
+  const b2 = await agent.give("b");
+  const { d: d2, two } = await b2.recv();
+  assertEquals(two, [1]);
+  const { f: f2 } = await d2.recv();
+  assertEquals([...new Uint8Array(await d2.recv())], [1, 2, 3]);
+  assertEquals(await f2.recv(), "in f");
+  await f2.send("back");
+  assertEquals(await e.recv(), "back");
+  assertEquals(await b2.recv(), "after");
+  close(a, b2, c, d2, e, f2);
+  await agent.end();
+});
+
+testBoth(
+  "an end moves through a chain of five threads while its peer sends",
+  async (replug) => {
+    const agents = range(0, 5).map(() => new Agent(replug));
+    const [a, b] = Pipe<Any>();
+    let next = 0;
+    const send = (n: number) => {
+      work(a, { from: next, count: n });
+      next += n;
+    };
+    send(20);
+    const got: number[] = [await receiveNumber(b)];
+    // Each agent holds a pipe to the next: the end goes from thread to thread.
+    for (let i = 0; i < 4; i++) {
+      const [x, y] = Pipe<Any>();
+      await Promise.all([
+        agents[i]!.take("out", x),
+        agents[i + 1]!.take("in", y),
+      ]);
+    }
+    await agents[0]!.take("b", b);
+    send(30);
+    for (let i = 0; i < 4; i++) {
+      got.push(
+        ...await Promise.all(
+          range(0, 4).map(() => agents[i]!.call("b", "recv").catch(() => -1)),
+        ).then((list) => list.map((x) => typeof x === "number" ? x : x.i)),
+      );
+      // A receive of the wrong kind has left its message: nothing is lost.
+      const wrong = got.filter((x) => x === -1).length;
+      for (let j = 0; j < wrong; j++) got.splice(got.indexOf(-1), 1);
+      const moved = agents[i]!.order("moveTo", "b", { to: "out" });
+      const came = agents[i + 1]!.order("receive", "in", { to: "b" });
+      send(25);
+      await Promise.all([moved, came]);
+      send(5);
+    }
+    const last = await agents[4]!.give("b");
+    a.close();
+    got.push(...await rest(last));
+    assertEquals(got, range(0, next));
+    last.close();
+    await Promise.all(agents.map((agent) => agent.end()));
+  },
+);
+
+testBoth(
+  "both ends move at the same moment, from two threads",
+  async (replug) => {
+    const [one, two] = [new Agent(replug), new Agent(replug)];
+    for (let round = 0; round < scale(10); round++) {
+      const [a, b] = Pipe<Any>();
+      await Promise.all([one.take("a", a), two.take("b", b)]);
+      await Promise.all([
+        one.call("a", "send", 0),
+        two.call("b", "send", 0),
+      ]);
+      const [x, y] = await Promise.all([
+        one.order("work", "a", { from: 1, count: 30, most: round % 3 }),
+        two.order("work", "b", { from: 1, count: 30, most: 5 }),
+      ]);
+      work(x.conn, { from: 31, count: 10 });
+      work(y.conn, { from: 31, count: 10 });
+      for (let i = x.got.length; i < 41; i++) {
+        x.got.push(await receiveNumber(x.conn));
+      }
+      x.conn.close();
+      assertEquals(x.got, range(0, 41));
+      assertEquals([...y.got, ...await rest(y.conn)], range(0, 41));
+      y.conn.close();
+    }
+    await Promise.all([one.end(), two.end()]);
+  },
+);
+
+testBoth("two ends move about at random while both send", async (replug) => {
+  const start = seed();
+  const agents = range(0, 3).map(() => new Agent(replug));
+  const games = range(0, 3).map(async (game) => {
+    const random = new Random(start + game);
+    const pair = Pipe<Any>();
+    const sent = [0, 0];
+    const got: number[][] = [[], []];
+    const drive = async (which: 0 | 1, random: Random): Promise<Conn> => {
+      let conn: Conn = pair[which];
+      for (let step = 0; step < scale(12); step++) {
+        const count = random.pick([0, 0, 1, 2, 10, 60]);
+        const order = {
+          from: sent[which]!,
+          count,
+          most: random.pick([0, 0, 1, 5, 100]),
+        };
+        sent[which]! += count;
+        if (random.chance(0.25)) {
+          if (random.chance()) conn = await local(conn);
+          got[which]!.push(...await work(conn, order));
+        } else {
+          const agent = random.pick(agents);
+          const name = `${game} ${which} ${step}`;
+          agent.take(name, conn);
+          const done = await agent.order("work", name, order);
+          got[which]!.push(...done.got);
+          conn = done.conn;
+        }
+      }
+      return conn;
+    };
+    const [a, b] = await Promise.all([
+      drive(0, new Random(random.int(2 ** 31))),
+      drive(1, new Random(random.int(2 ** 31))),
+    ]);
+    while (got[0]!.length < sent[1]!) got[0]!.push(await receiveNumber(a));
+    a.close();
+    got[1]!.push(...await rest(b));
+    assertEquals(got[0], range(0, sent[1]!), `game ${game}, first end`);
+    assertEquals(got[1], range(0, sent[0]!), `game ${game}, second end`);
+    await assertRejects(() => b.send(1), BrokenPipeError);
+    b.close();
+  });
+  await Promise.all(games);
+  await Promise.all(agents.map((agent) => agent.end()));
+}, { ...WORKERS, deadline: 40_000 });
+
+testBoth(
+  "an end at the end of file moves, with what is unread",
+  async (replug) => {
+    const agent = new Agent(replug);
+    for (const unread of [0, 1, 50]) {
+      for (const use of [false, true]) {
+        const [a, b] = Pipe<Any>();
+        work(a, { count: unread });
+        a.close();
+        if (use) await b.poll(null);
+        await agent.take("b", b);
+        const back = await agent.give("b");
+        assertEquals(await rest(back), range(0, unread));
+        await assertRejects(() => back.send(1), BrokenPipeError);
+        back.close();
+      }
+    }
+    await agent.end();
+  },
+);
+
+testBoth(
+  "an end whose peer's thread has died moves, with what is unread",
+  async (replug) => {
+    for (const use of [false, true]) {
+      const [a, conn] = Pipe<Any>();
+      const [witness, there] = Pipe<Any>();
+      const run = spawnTask("count", { conn, to: 30, there }, {
+        module: PIPE_TASKS,
+      });
+      await run.result;
+      await assertRejects(() => witness.recv(), EOFError);
+      witness.close();
+      if (use) assertEquals(await a.recv(), 0);
+      const agent = new Agent(replug);
+      await agent.take("a", a);
+      const back = await agent.give("a");
+      assertEquals(await rest(back), range(use ? 1 : 0, 30));
+      back.close();
+      await agent.end();
+    }
+  },
+);
+
+testBoth(
+  "a peer that closes or sends while the end moves is heard",
+  async (replug) => {
+    const agent = new Agent(replug);
+    for (let round = 0; round < scale(10); round++) {
+      const [a, b] = Pipe<Any>();
+      await a.send(0);
+      await b.recv();
+      const moved = agent.take("b", b);
+      work(a, { from: 1, count: 3 });
+      if (round % 2) await moved;
+      a.close();
+      const back = await agent.give("b");
+      assertEquals(await rest(back), range(1, 4));
+      back.close();
+    }
+    await agent.end();
+  },
+);
+
+testBoth("backpressure goes on after a move", async (replug) => {
+  const agent = new Agent(replug);
+  const [a, b] = Pipe<Any>();
+  let sent = 0;
+  const all = (async () => {
+    for (; sent < 1500; sent++) await a.send(sent);
+  })();
+  assertEquals(await b.recv(), 0);
+  await agent.take("b", b);
+  await new Promise((done) => setTimeout(done, 30));
+  assert(sent <= 258, `${sent} sent, one taken`);
+  for (let i = 1; i < 600; i++) assertEquals(await agent.call("b", "recv"), i);
+  assert(sent <= 600 + 258, `${sent} sent, 600 taken`);
+  const back = await agent.give("b");
+  for (let i = 600; i < 1500; i++) assertEquals(await back.recv(), i);
+  await all;
+  // The sender moves while it waits.
+  const sends = range(0, 300).map((i) => a.send(i));
+  const moved = await local(a);
+  await Promise.all(sends);
+  const more = moved.send(300);
+  for (let i = 0; i <= 300; i++) assertEquals(await back.recv(), i);
+  await more;
+  close(moved, back);
+  await agent.end();
+});
+
+test(
+  "a fresh end that is moved by a thread that ends at once loses nothing",
+  async () => {
+    for (let round = 0; round < scale(3); round++) {
+      const [a, conn] = Pipe<Any>();
+      const [via, there] = Pipe<Any>();
+      work(a, { count: 20 });
+      spawnTask("moveAndEnd", { conn, via: there, take: 0, send: 0 }, {
+        module: PIPE_TASKS,
+      });
+      work(a, { from: 20, count: 20 });
+      const { conn: moved } = await via.recv();
+      a.close();
+      assertEquals(await rest(moved), range(0, 40));
+      close(via, moved);
+    }
+  },
+  WORKERS,
+);
+
+if (startedPortsTravel()) {
+  test(
+    "an end in use that is moved by a thread that ends at once loses nothing",
+    async () => {
+      for (let round = 0; round < scale(5); round++) {
+        const [a, conn] = Pipe<Any>();
+        const [via, there] = Pipe<Any>();
+        for (let i = 0; i < 20; i++) await a.send(i);
+        spawnTask("moveAndEnd", { conn, via: there, take: 5, send: 10 }, {
+          module: PIPE_TASKS,
+        });
+        work(a, { from: 20, count: 20 });
+        const { conn: moved, got } = await via.recv();
+        work(a, { from: 40, count: 20 });
+        for (let i = 0; i < 10; i++) assertEquals(await a.recv(), i);
+        a.close();
+        assertEquals([...got, ...await rest(moved)], range(0, 60));
+        close(via, moved);
+      }
+    },
+    WORKERS,
+  );
+}
+
+// --- Messages that nobody reads ------------------------------------------------------
+
+testBoth("endpoints in messages that are dropped get closed", async () => {
+  for (const how of ["at once", "arrived", "reading ended", "behind a drain"]) {
+    const [a, b] = Pipe<Any>();
+    let [c, d] = Pipe<Any>();
+    const [e, f] = Pipe<Any>();
+    await e.send(1);
+    await f.recv();
+    if (how === "reading ended") {
+      await c.send_bytes(new Uint8Array(5));
+      await assertRejects(() => d.recv_bytes(1), OSError);
+    }
+    if (how === "behind a drain") {
+      await c.send(1);
+      await d.recv();
+      d = await local(d);
+    }
+    await c.send({ b, deep: [f] });
+    if (how === "arrived") await d.poll(null);
+    if (how !== "reading ended") d.close();
+    await assertRejects(() => a.recv(), EOFError, undefined, how);
+    await assertRejects(() => e.recv(), EOFError, undefined, how);
+    close(a, c, d, e);
+  }
+}, { needs: ["transfer"] });
+
+test(
+  "endpoints that a dropped endpoint had unread get closed too",
+  async () => {
+    for (const use of [false, true]) {
+      const [a, b] = Pipe<Any>();
+      const [c, d] = Pipe<Any>();
+      const [e, f] = Pipe<Any>();
+      await c.send({ b });
+      if (use) await d.poll(null);
+      await e.send({ d });
+      f.close();
+      await assertRejects(() => a.recv(), EOFError);
+      await assertRejects(() => c.recv(), EOFError);
+      close(a, c, e);
+    }
+  },
+  { needs: ["transfer"] },
+);
+
+test("endpoints in messages to a thread that ends get closed", async () => {
+  for (const how of ["never unpacked", "unread", "in use"]) {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const run = spawnTask(
+      "holdIt",
+      how === "never unpacked" ? {} : { d },
+      { module: PIPE_TASKS },
+    );
+    await run.worker.next();
+    if (how === "never unpacked") run.worker.postMessage(...pack({ b, d }));
+    else await c.send({ b });
+    if (how === "in use") await a.send("unread");
+    const reading = [a.recv(), c.recv()].map((call) =>
+      assertRejects(() => call, EOFError, undefined, how)
+    );
+    await run.worker.terminate();
+    await Promise.all(reading);
+    close(a, c);
+  }
+}, WORKERS);
+
+test("an endpoint that is sent to a peer that has gone is closed", async () => {
+  const agent = new Agent();
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  await agent.take("d", d);
+  await c.send(1);
+  await agent.call("d", "close");
+  await c.send({ b }).catch((error) => {
+    assert(error instanceof BrokenPipeError);
+    assert(!b.closed);
+    b.close();
+  });
+  await assertRejects(() => a.recv(), EOFError);
+  close(a, c);
+  await agent.end();
+}, WORKERS);
