@@ -308,7 +308,8 @@ export class Link implements Endpoint {
   async #firstSent(sent: Promise<void>): Promise<void> {
     sent.catch(() => {}); // awaited later
     await this.#starting;
-    if (this.gone && !this.closed) throw brokenPipe();
+    // A peer that took the message, and then closed, has said so.
+    if (this.gone && !this.closed && this.#messages > 0) throw brokenPipe();
     await sent;
   }
 
@@ -593,7 +594,11 @@ export class Link implements Endpoint {
   close(): void {
     if (this.closed) return;
     this.#outbox.flush();
-    if (!this.gone) this.#out?.post([EOF]);
+    if (!this.gone && this.#out) {
+      const { messages, weight } = this.#inbox;
+      if (messages > 0) this.#out.post([TOOK, messages, weight]);
+      this.#out.post([EOF]);
+    }
     this.sibling?.siblingClosed();
     this.#leave("the handle is closed");
     for (const frame of this.#inbox.drain()) {

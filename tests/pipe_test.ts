@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { spawnTask, test } from "./_harness.ts";
-import { BrokenPipeError, Connection, EOFError, OSError, Pipe } from "../mod.ts";
+import {
+  BrokenPipeError,
+  Connection,
+  EOFError,
+  OSError,
+  Pipe,
+} from "../mod.ts";
 
 const tasks = new URL("./workers/pipe_tasks.ts", import.meta.url);
 
@@ -91,4 +97,17 @@ test("Connection.poll counts what has been delivered", async () => {
   a.close();
   assertEquals(await b.poll(), true);
   b.close();
+});
+
+test("Connection.send resolves on a fresh end whose peer reads and closes", async () => {
+  const [a, b] = Pipe<unknown>();
+  const run = spawnTask("answer_once", { conn: b }, { module: tasks });
+  for (let i = 0; i < 200; i++) {
+    const [answer, reply] = Pipe<unknown>(false);
+    await a.send({ reply });
+    assertEquals(await answer.recv(), 1);
+    answer.close();
+  }
+  a.close();
+  await run.result;
 });

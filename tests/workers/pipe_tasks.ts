@@ -220,3 +220,13 @@ export async function agent(
   for (const conn of held.values()) conn.close();
   control.close();
 }
+
+/** Answers once on each end that it is sent, and closes it. */
+export async function answer_once({ conn }: { conn: Any }): Promise<void> {
+  for await (const message of conn) {
+    const { reply } = message as { reply: Any };
+    await reply.send(1);
+    reply.close();
+  }
+  conn.close();
+}
