@@ -201,7 +201,6 @@ export class Link implements Endpoint {
   readonly #outbox: Outbox;
   #spent: ArrayBuffer[] = [];
   #spentBytes = 0;
-  #abandoned = false;
   /** Until what had happened before the start is known. */
   #starting: Promise<void> | undefined;
   // How often this end was replugged, and the peer as far as known here.
@@ -482,13 +481,14 @@ export class Link implements Endpoint {
     if (this.ready) {
       while (this.#watchers.first) this.#watchers.first.settle(true);
     }
-    if (this.#abandoned) this.abandon();
   }
 
   /** The connection was garbage-collected: closes once no call waits any more. */
   abandon(): void {
-    this.#abandoned = true;
-    if (!this.receivers.first && !this.#watchers.first) this.close();
+    const waiting = this.receivers.first ?? this.#watchers.first;
+    if (!waiting) return this.close();
+    const again = () => this.abandon();
+    waiting.promise.then(again, again);
   }
 
   /** Ends reading: what is there and what will come is dropped. */

@@ -41,8 +41,12 @@ function detect(): "deno" | "bun" | "node" | "workerd" | "browser" {
 /** The runtime that executes this. */
 export const runtime: ReturnType<typeof detect> = detect();
 
-/** Whether a thread is there, memory can be shared with it, things can be transferred to it. */
-export const abilities: Record<"workers" | "shared" | "transfer", boolean> = {
+/** Whether a thread is there, memory can be shared with it, things can be transferred to it; whether programs can be started. */
+export const abilities: Record<
+  "workers" | "shared" | "transfer" | "processes",
+  boolean
+> = {
+  processes: runtime === "deno" || runtime === "bun" || runtime === "node",
   workers: runtime !== "workerd",
   shared: runtime !== "workerd" && typeof SharedArrayBuffer !== "undefined",
   transfer: runtime !== "workerd",

@@ -1,0 +1,194 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { liveHolds, livePorts } from "../_endpoint.ts";
+import { BrokenPipeError, type Connection, EOFError, Pipe } from "../mod.ts";
+import { Agent, PIPE_TASKS } from "./_agent.ts";
+import { runChild } from "./_child.ts";
+import { scale, spawnTask, test } from "./_harness.ts";
+
+// deno-lint-ignore no-explicit-any
+type Any = any;
+
+async function rest(conn: Connection<Any>): Promise<unknown[]> {
+  const got: unknown[] = [];
+  for await (const x of conn) got.push(x);
+  return got;
+}
+
+const numbers = (to: number) => Array.from({ length: to }, (_, i) => i);
+
+// --- Threads that end -----------------------------------------------------------------
+
+for (const how of ["exit", "throw", "burst"]) {
+  test(
+    `posted means sent: a worker that ends by ${how} loses nothing`,
+    async () => {
+      for (let round = 0; round < scale(3); round++) {
+        const [a, conn] = Pipe<Any>();
+        const run = spawnTask("sendAndEnd", { conn, how }, {
+          module: PIPE_TASKS,
+        });
+        assertEquals(await rest(a), numbers(100));
+        await assertRejects(() => a.recv(), EOFError);
+        await assertRejects(() => a.send(1), BrokenPipeError);
+        a.close();
+        await run.worker.exited;
+      }
+    },
+    { needs: ["workers"] },
+  );
+}
+
+test(
+  "posted means sent: a worker that then computes for ever has sent it",
+  async () => {
+    const [a, conn] = Pipe<Any>();
+    const words = new Int32Array(new SharedArrayBuffer(4));
+    const run = spawnTask("sendAndEnd", { conn, how: "loop" }, {
+      module: PIPE_TASKS,
+    });
+    for (let i = 0; i < 100; i++) assertEquals(await a.recv(), i);
+    run.worker.postMessage({ words });
+    assertEquals(await a.recv(), "looping");
+    Atomics.store(words, 0, 1);
+    const end = assertRejects(() => a.recv(), EOFError);
+    await run.worker.terminate();
+    await end;
+    a.close();
+  },
+  { needs: ["workers", "shared"] },
+);
+
+test("a worker that is terminated counts as having closed", async () => {
+  for (const use of ["never", "sent", "waiting"]) {
+    const agent = new Agent();
+    const ends: Connection<Any>[] = [];
+    for (let i = 0; i < 5; i++) {
+      const [a, b] = Pipe<Any>();
+      ends.push(a);
+      await agent.take(`${i}`, b);
+      if (use !== "never") await agent.call(`${i}`, "send", i);
+      if (use === "waiting") agent.call(`${i}`, "recv");
+    }
+    const waits = ends.map((end) => rest(end));
+    const sends = ends.map((end) =>
+      (async () => {
+        while (true) await end.send(new ArrayBuffer(100_000));
+      })().catch((error) => error)
+    );
+    await new Promise((done) => setTimeout(done, 10));
+    await agent.worker.terminate();
+    for (const [i, got] of (await Promise.all(waits)).entries()) {
+      assertEquals(got, use === "never" ? [] : [i]);
+    }
+    for (const error of await Promise.all(sends)) {
+      assert(error instanceof BrokenPipeError, String(error));
+    }
+    for (const end of ends) {
+      assertEquals(await end.poll(), true);
+      end.close();
+    }
+  }
+}, { needs: ["workers"] });
+
+test(
+  "a worker that vanishes is noticed by an end that nobody had used",
+  async () => {
+    const [a, conn] = Pipe<Any>();
+    const [b, unused] = Pipe<Any>();
+    const run = spawnTask("sayAndVanish", { conn, unused }, {
+      module: PIPE_TASKS,
+    });
+    await run.result;
+    await run.worker.exited;
+    assertEquals(await a.recv(), "bye");
+    await assertRejects(() => a.recv(), EOFError);
+    await assertRejects(() => b.recv(), EOFError);
+    await assertRejects(() => b.send(1), BrokenPipeError);
+    a.close();
+    b.close();
+  },
+  { needs: ["workers"] },
+);
+
+test(
+  "an end that travelled to a worker through another one is closed with it",
+  async () => {
+    const [one, two] = [new Agent(), new Agent()];
+    const [x, y] = Pipe<Any>();
+    const [a, b] = Pipe<Any>();
+    await one.take("out", x);
+    await two.take("in", y);
+    await one.take("b", b);
+    await one.order("moveTo", "b", { to: "out" });
+    await two.order("receive", "in", { to: "b" });
+    await two.call("b", "send", 1);
+    assertEquals(await a.recv(), 1);
+    await two.worker.terminate();
+    await assertRejects(() => a.recv(), EOFError);
+    a.close();
+    await one.end();
+  },
+  { needs: ["workers"] },
+);
+
+// --- Nothing is left --------------------------------------------------------------------
+
+test(
+  "10,000 pipes that were opened, used and closed leave nothing",
+  async () => {
+    for (let i = 0; i < 10_000; i++) {
+      const [a, b] = Pipe<Any>();
+      if (i % 4) {
+        await a.send(i);
+        assertEquals(await b.recv(), i);
+      }
+      if (i % 4 === 2) b.recv().catch(() => {});
+      if (i % 4 === 3) await b.poll(-1);
+      if (i % 2) a.close();
+      b.close();
+      a.close();
+    }
+    await new Promise((done) => setTimeout(done, 10));
+    assertEquals([livePorts(), liveHolds()], [0, 0]);
+  },
+  { deadline: 40_000 },
+);
+
+test("64 KiB messages stream through without piling up", async () => {
+  const [a, conn] = Pipe<Any>();
+  const run = spawnTask<number>("drainBytes", { conn }, { module: PIPE_TASKS });
+  const count = scale(3000); // SCALE=22 makes it 4 GiB
+  const buffer = new Uint8Array(65_536);
+  const memory = () => {
+    const { process } = globalThis as Any;
+    return process?.memoryUsage().rss ?? 0;
+  };
+  for (let i = 0; i < 500; i++) await a.send_bytes(buffer);
+  const before = memory();
+  for (let i = 500; i < count; i++) await a.send_bytes(buffer);
+  const grown = memory() - before;
+  a.close();
+  assertEquals(await run.result, count * 65_536);
+  assert(grown < 150 << 20, `grown by ${grown >> 20} MiB`);
+}, { needs: ["workers"], deadline: 120_000 });
+
+// --- Programs that end by themselves -------------------------------------------------------
+
+const CHILD = new URL("./workers/pipe_child.ts", import.meta.url);
+
+test("a program with idle endpoints ends by itself", async () => {
+  assertEquals(await runChild(CHILD, ["idle"]), "end\n");
+}, { needs: ["processes"] });
+
+for (const call of ["recv", "poll", "wait", "send", "timeout"]) {
+  test(`a ${call} that waits keeps a program alive`, async () => {
+    assertEquals(await runChild(CHILD, [call]), "end\nreceived\n");
+  }, { needs: ["processes"] });
+}
+
+test("a connection that is garbage-collected closes itself", async () => {
+  assertEquals(
+    await runChild(CHILD, ["garbage"], { gc: true }),
+    "kept while it waits\nEOFError\nsent\nEOFError\nEOFError\nEOFError\nend\n",
+  );
+}, { needs: ["processes"] });
