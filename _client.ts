@@ -13,15 +13,19 @@
  *  1. PUT_WAIT id slot (no item) →         keeps a place
  *  2.                                      ← STORED id
  *  3. PUT_PARCEL packed → (or UNPUT: one of the endpoints was closed meanwhile)
+ *  4. no words:                            ← STORED id
+ *     What is put here before that lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
  *  Get otherwise:
  *  1. GET id slot max wait hits →          claims, or waits, or refuses
  *  2.                                      ← ITEMS id seq first claimed items, and copies of the next
  *  3. words: `LAST_RECEIVED`, `GOT`; else RECEIVED seq →
+ *     The item holds endpoints: first ← OFFER id, and ACCEPT id wanted →
  *  Giving up (timeout, abort), with a slot: decided at once by the word;
  *     then CANCEL id →. Without: a get ends at once, and items that come all
  *     the same go back: GIVE_BACK seq →; a put waits for the owner's word.
- *  Closing: CLOSE → ... ← CLOSED, EOF →.  Owner gone: every call ends in EOFError.
+ *  Closing: CLOSE → ... ← CLOSED, when nothing is left to ask EOF →; at the
+ *     latest when every handle is closed, ← ENDED size, EOF →.  Owner gone: every call ends in EOFError.
  */
 
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
@@ -31,6 +35,7 @@ import {
   type Handed,
   Parcel,
   prepare,
+  transferOf,
   unpack,
 } from "./_handoff.ts";
 import { NOTHING } from "./_core.ts";
@@ -38,11 +43,13 @@ import { DONE as SENT } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter } from "./_waiters.ts";
 import {
+  ACCEPT,
   ANSWER,
   ASK,
   CANCEL,
   CLOSE,
   CLOSED,
+  ENDED,
   EOF,
   type Frame,
   FREED,
@@ -51,6 +58,7 @@ import {
   isCount,
   ITEMS,
   MORE,
+  OFFER,
   PUT,
   PUT_PARCEL,
   PUT_WAIT,
@@ -73,6 +81,7 @@ import {
   HEAD,
   JOINERS,
   LAST_RECEIVED,
+  OFFERED,
   OPEN,
   PUTS,
   reserve,
@@ -137,6 +146,12 @@ export class Client implements Endpoint {
   #misses = 0;
   #askedMore = false;
   #lastPut: Promise<void> = SENT;
+  /** Puts that keep a place at the owner, and post their item then. */
+  #drafts = 0;
+  /** Calls of `put_many` under way. */
+  #running = 0;
+  /** Every handle is closed: the size of the queue for ever. */
+  #finalSize: number | undefined;
   /** The owner has all that was put here. */
   #flushed = false;
   #detached = false;
@@ -175,8 +190,10 @@ export class Client implements Endpoint {
     try {
       if (words) {
         if (Atomics.load(words, STATE) !== OPEN) throw shutDown("put");
-        if (this.#reserve(1) === 1) return this.#putAdmitted(value, transfer);
-        if (timeout <= 0) throw full();
+        if (this.#drafts === 0) {
+          if (this.#reserve(1) === 1) return this.#putAdmitted(value, transfer);
+          if (timeout <= 0) throw full();
+        }
       }
       return this.#putWaiting(value, transfer, timeout, signal);
     } catch (error) {
@@ -197,7 +214,7 @@ export class Client implements Endpoint {
   #unreserve(count: number): void {
     Atomics.sub(this.mine!, ADMITTED, count);
     Atomics.sub(this.words!, TAIL, count);
-    this.#ring();
+    this.owner.post([FREED]); // a get may wait for what was to come
   }
 
   #putAdmitted(
@@ -223,11 +240,12 @@ export class Client implements Endpoint {
     }
   }
 
-  #postDraft(draft: Draft): void {
+  /** Posts an item that has its place; `id`: to be answered. */
+  #postDraft(draft: Draft, id?: number): void {
     if (draft.plain) this.owner.post([PUT, draft.value], draft.moved);
     else {
-      const parcel = draft.commit();
-      this.owner.post([PUT_PARCEL, parcel.message], parcel.transfer);
+      const { message, transfer } = draft.commit();
+      this.owner.post([PUT_PARCEL, message, id], transfer);
     }
   }
 
@@ -240,6 +258,7 @@ export class Client implements Endpoint {
     if (transfer?.length) {
       return this.#putDraft(prepare(value, transfer)!, timeout, signal);
     }
+    if (this.#drafts > 0) return this.#putBehind(value, timeout, signal);
     try {
       return this.#offer([value], undefined, timeout, signal);
     } catch (refusal) {
@@ -254,18 +273,63 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (draft.plain) {
+    if (draft.plain && this.#drafts === 0) {
       return this.#offer([draft.value], draft.moved, timeout, signal);
     }
     // The endpoints stay here, in use, until there is a place for them.
-    return this.#offer([], undefined, timeout, signal).then(() => {
+    return this.#putPlaced(timeout, signal, () => {
+      if (draft.plain || this.words) return this.#postDraft(draft);
+      // Without shared words only the owner can say that it is there.
+      const call = this.#call<void>("put", Infinity, undefined);
       try {
-        this.#postDraft(draft);
+        this.#postDraft(draft, call.id);
+      } catch (error) {
+        this.#drop(call, error);
+        throw error;
+      }
+      return call.waiter.promise;
+    });
+  }
+
+  /** Puts after an item that has kept its place and is not posted yet. */
+  #putBehind(
+    value: unknown,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let copy: unknown;
+    try {
+      copy = snapshot(value);
+    } catch (refusal) {
+      const draft = prepare(value, undefined);
+      if (draft === undefined) throw refusal;
+      return this.#putDraft(draft, timeout, signal);
+    }
+    return this.#putPlaced(timeout, signal, () => {
+      this.owner.post([PUT, copy]);
+    });
+  }
+
+  /** Keeps a place, and calls `post` when it is there. */
+  async #putPlaced(
+    timeout: number,
+    signal: AbortSignal | undefined,
+    post: () => Promise<void> | void,
+  ): Promise<void> {
+    this.#drafts++;
+    let posted: Promise<void> | void;
+    try {
+      await this.#offer([], undefined, timeout, signal);
+      try {
+        posted = post();
       } catch (error) {
         this.owner.post([UNPUT]);
         throw error;
       }
-    });
+    } finally {
+      this.#drafts--;
+    }
+    await posted;
   }
 
   /** Lines up at the owner; throws when an item cannot be cloned. */
@@ -276,20 +340,33 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const call = this.#call<void>("put", timeout, signal);
-    if (this.words) Atomics.add(this.words, PUTS, 1);
+    const { words, mine } = this;
+    if (words) {
+      // Side by side: a thread is not terminated between the two.
+      Atomics.add(mine!, OFFERED, 1);
+      Atomics.add(words, PUTS, 1);
+    }
     try {
       const frame = [PUT_WAIT, call.id, call.slot, items, timeout > 0];
       this.owner.post(frame, transfer);
     } catch (error) {
-      if (this.words) Atomics.sub(this.words, PUTS, 1);
-      this.#forget(call);
-      call.waiter.promise.catch(() => {});
-      call.waiter.fail(error);
+      if (words) {
+        Atomics.sub(mine!, OFFERED, 1);
+        Atomics.sub(words, PUTS, 1);
+      }
+      this.#drop(call, error);
       throw error;
     }
     if (this.#detached) call.waiter.letGo();
     this.#arm(call, timeout, signal);
     return call.waiter.promise;
+  }
+
+  /** Ends a call that has not begun. */
+  #drop(call: Call, error: unknown): void {
+    this.#forget(call);
+    call.waiter.promise.catch(() => {});
+    call.waiter.fail(error);
   }
 
   async putMany(
@@ -298,19 +375,37 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
-    for (const item of Array.isArray(items) ? this.#putNow(items) : items) {
-      const left = deadline === Infinity
-        ? Infinity
-        : Math.max(0, deadline - now());
-      await this.put(item, undefined, left, signal);
+    this.#running++;
+    try {
+      for (const item of Array.isArray(items) ? this.#putNow(items) : items) {
+        const left = deadline === Infinity
+          ? Infinity
+          : Math.max(0, deadline - now());
+        if (signal?.aborted) throw signal.reason;
+        await this.put(item, undefined, left, signal);
+      }
+      await this.#lastPut; // posted, not only called
+    } finally {
+      this.#running--;
+      this.#ranOut();
     }
-    await this.#lastPut; // posted, not only called
+  }
+
+  /** A `put_many` has ended: what waited for that goes on. */
+  #ranOut(): void {
+    if (this.#running > 0) return;
+    if (this.#abandoned) this.abandon();
+    else if (this.closed && !this.#flushed && !this.#portClosed) {
+      this.owner.post([CLOSE]);
+    }
   }
 
   /** Puts as much as there is room for; returns the rest, as it is now. */
   #putNow(items: unknown[]): unknown[] {
     let at = 0;
-    while (this.words && !this.gone && at < items.length) {
+    while (
+      this.words && !this.gone && this.#drafts === 0 && at < items.length
+    ) {
       if (Atomics.load(this.words, STATE) !== OPEN) break;
       const places = this.#reserve(Math.min(CHUNK, items.length - at));
       if (places === 0) break;
@@ -507,6 +602,9 @@ export class Client implements Endpoint {
       this.#freeSlots.push(call.slot);
     }
     if (this.#abandoned) this.abandon();
+    else if (this.#finalSize !== undefined && this.#calls.size === 0) {
+      this.#closePort();
+    }
   }
 
   #arm(call: Call, timeout: number, signal: AbortSignal | undefined): void {
@@ -558,8 +656,16 @@ export class Client implements Endpoint {
         if (call?.kind !== "ask") return;
         this.#forget(call);
         return void call.waiter.settle(b);
+      case OFFER:
+        if (!isCount(id)) return;
+        return this.owner.post([ACCEPT, id, call?.kind === "get"]);
       case CLOSED:
         return this.#ownerHasAll();
+      case ENDED:
+        if (!this.closed || !isCount(id)) return;
+        this.#finalSize = id;
+        if (this.#calls.size === 0) this.#closePort();
+        return;
     }
   }
 
@@ -577,7 +683,9 @@ export class Client implements Endpoint {
     if (claimed === 0) return;
     const packed = Array.isArray(parcels) ? parcels as number[] : [];
     if (call?.kind !== "get") {
-      return this.owner.post([GIVE_BACK, seq, packed.map((i) => items[i])]);
+      const parcels = packed.map((i) => items[i]);
+      const transfer = parcels.flatMap(transferOf);
+      return this.owner.post([GIVE_BACK, seq, parcels], transfer);
     }
     this.#forget(call);
     if (this.words) {
@@ -612,6 +720,7 @@ export class Client implements Endpoint {
   size(): Promise<number> {
     if (this.gone) return Promise.reject(ownerGone("count"));
     if (this.words) return Promise.resolve(sizeOf(this.words));
+    if (this.#finalSize !== undefined) return Promise.resolve(this.#finalSize);
     return this.#question("size", undefined, undefined);
   }
 
@@ -623,9 +732,8 @@ export class Client implements Endpoint {
   async taskDone(): Promise<void> {
     if (this.gone) throw ownerGone("mark a task as done");
     const { words } = this;
-    const done = words
-      ? finishTask(words)
-      : await this.#question("done", undefined, undefined);
+    const done = words ? finishTask(words) : this.#finalSize === undefined &&
+      await this.#question("done", undefined, undefined);
     if (!done) {
       throw new RangeError(
         "Cannot mark a task as done: task_done() called too many times",
@@ -638,7 +746,9 @@ export class Client implements Endpoint {
 
   join(signal: AbortSignal | undefined): Promise<void> {
     if (this.gone) return Promise.reject(ownerGone("join"));
-    if (this.words && allDone(this.words)) return SENT;
+    if (this.words ? allDone(this.words) : this.#finalSize !== undefined) {
+      return SENT;
+    }
     return this.#question("join", undefined, signal).then(() => {});
   }
 
@@ -676,7 +786,7 @@ export class Client implements Endpoint {
       if (call.kind !== "get") continue;
       if (call.slot > 0) endSlot(this.mine!, call.slot, call.id | 0);
       this.#forget(call);
-      call.waiter.fail(new OSError("Cannot get: the queue is closed"));
+      call.waiter.fail(handleClosed("get"));
     }
     this.#dropCopies();
     this.owner.post([CLOSE]);
@@ -684,11 +794,12 @@ export class Client implements Endpoint {
 
   /** The owner has all that was put here. */
   #ownerHasAll(): void {
+    if (this.#running > 0) return; // it will be asked again
     this.#flushed = true;
     for (const waiter of this.#joining) waiter.settle(undefined);
     this.#joining.clear();
     // The words answer what can still be asked of a plain queue.
-    if (this.words && !this.joinable) this.#closePort();
+    if (this.#abandoned || (this.words && !this.joinable)) this.#closePort();
   }
 
   #closePort(): void {
@@ -752,6 +863,7 @@ export class Client implements Endpoint {
       this.#gets,
       this.#freeSlots,
       this.#hits,
+      this.#misses,
       this.#askedMore,
       this.#flushed,
       this.#portClosed,
@@ -759,15 +871,18 @@ export class Client implements Endpoint {
       this.gone,
       this.#detached,
       this.#joining.size,
+      this.#drafts,
+      this.#running,
+      this.#finalSize,
     ];
   }
 
   /** The queue was garbage-collected: closes once no call waits any more. */
   abandon(): void {
     this.#abandoned = true;
-    if (this.#calls.size > 0) return;
+    if (this.#calls.size > 0 || this.#running > 0) return;
     this.close();
-    this.#closePort();
+    if (this.#joining.size === 0) this.#closePort();
   }
 }
 
@@ -783,9 +898,11 @@ function refusal(call: Call, why: unknown): unknown {
   if (why === "shutdown") return shutDown(call.kind);
   if (why === "full") return full();
   if (why === "empty") return empty();
-  return call.givenUp
-    ? call.reason
-    : new OSError(`Cannot ${call.kind}: the queue is closed`);
+  return call.givenUp ? call.reason : handleClosed(call.kind);
+}
+
+function handleClosed(what: string): OSError {
+  return new OSError(`Cannot ${what}: the queue is closed`);
 }
 
 function empty(): Empty {

@@ -4,11 +4,12 @@
  *
  * Invariants, after every event:
  * - a get waits only while nothing can be claimed: `#getters` is empty, or
- *   `#back` is and `HEAD` has reached all that has arrived;
+ *   `#back` is and `HEAD` has reached all that has arrived; a get of several
+ *   also while there are fewer and more is on its way;
  * - a put waits only while there is no room or an earlier one waits;
  * - `0 <= TAIL - GOT`, and `<= maxsize` when that is positive;
  * - every item is in exactly one place: in the store (unclaimed), in `#back`,
- *   in one handle's `inFlight`, or handed to a caller;
+ *   in one handle's `inFlight` or `offers`, or handed to a caller;
  * - `PUTS` is the number of waiting puts, counted from the moment they were
  *   called; `BACK` is the size of `#back`;
  * - while a put waits or a shutdown is not complete, `BELL` is set, or the
@@ -20,11 +21,13 @@ import { type Entry, List } from "./_list.ts";
 import { drop, Parcel, transferOf } from "./_handoff.ts";
 import { weigh } from "./_snapshot.ts";
 import {
+  ACCEPT,
   ANSWER,
   ASK,
   CANCEL,
   CLOSE,
   CLOSED,
+  ENDED,
   type Frame,
   FREED,
   GET,
@@ -32,6 +35,7 @@ import {
   isCount,
   ITEMS,
   MORE,
+  OFFER,
   PUT,
   PUT_PARCEL,
   PUT_SEVERAL,
@@ -55,7 +59,9 @@ import {
   HEAD,
   JOINERS,
   LAST_RECEIVED,
+  OFFERED,
   OPEN,
+  POSTED,
   PUTS,
   reserve,
   SHUT,
@@ -74,9 +80,11 @@ const UNKNOWN_WEIGHT = 64;
 /** Items that were posted to a handle and have not reached a caller yet. */
 interface Delivery {
   seq: number;
-  /** The number of the first item; they follow each other. */
+  /** The number of the first item. */
   index: number;
   items: unknown[];
+  /** The number of each item; `undefined`: they follow each other. */
+  numbers: number[] | undefined;
 }
 
 interface Getter extends Entry {
@@ -84,14 +92,16 @@ interface Getter extends Entry {
   id: number;
   slot: number;
   max: number;
-  /** For a get that does not wait: what must have arrived before it is refused. */
-  until: number | undefined;
+  wait: boolean;
+  /** What handles had posted when it came, and has not arrived yet. */
+  underway: Map<Handle, number> | undefined;
 }
 
 interface Putter extends Entry {
   handle: Handle;
   id: number;
   slot: number;
+  /** None: keeps a place. */
   items: unknown[];
   stored: number;
 }
@@ -102,7 +112,8 @@ const NOWHERE = { list: undefined, previous: undefined, next: undefined };
 /** What {@linkcode QueueCore.take} returns when nothing can be claimed. */
 export const NOTHING: unique symbol = Symbol("nothing");
 
-interface Returned {
+/** An item and its number. */
+interface Numbered {
   index: number;
   item: unknown;
 }
@@ -111,11 +122,11 @@ interface Returned {
 export interface CoreState {
   base: number;
   store: unknown[];
-  back: Returned[];
+  back: Numbered[];
   getters: Getter[];
   putters: Putter[];
   joiners: { handle: Handle; id: number }[];
-  nowaits: number;
+  impatient: number;
 }
 
 /** What the owner knows of one handle. */
@@ -134,6 +145,12 @@ export class Handle {
   /** The last delivery. */
   seq = 0;
   inFlight: Delivery[] = [];
+  /** Items with endpoints, for gets that have not said that they still want them. */
+  readonly offers: Map<number, Delivery> = new Map();
+  /** Its calls that wait. */
+  readonly calls: Map<number, Getter | Putter> = new Map();
+  /** Waiting puts that have come in. */
+  offered = 0;
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
   ahead = 0;
   window: number = FIRST_WINDOW;
@@ -154,20 +171,25 @@ export class Handle {
 export class QueueCore {
   readonly words: Int32Array;
   readonly maxsize: number;
+  readonly joinable: boolean;
   readonly handles: Set<Handle> = new Set();
   #store = new Deque<unknown>();
   /** The number of the first item in the store. */
   #base = 0;
-  #back: Returned[] = [];
+  /** Claimed items that came back, the next one last. */
+  #back: Numbered[] = [];
   readonly #getters = new List<Getter>();
-  /** How many of the getters do not wait. */
-  #nowaits = 0;
+  /** How many of the getters wait for what is on its way. */
+  #impatient = 0;
   readonly #putters = new List<Putter>();
   #joiners: { handle: Handle; id: number }[] = [];
+  #ended = false;
+  #released = false;
 
-  constructor(words: Int32Array, maxsize: number) {
+  constructor(words: Int32Array, maxsize: number, joinable = false) {
     this.words = words;
     this.maxsize = maxsize;
+    this.joinable = joinable;
   }
 
   /** Handles a frame from a handle; ignores what is malformed. */
@@ -177,10 +199,12 @@ export class QueueCore {
       case PUT:
         return this.put(handle, a);
       case PUT_SEVERAL:
-        if (Array.isArray(a)) { for (const item of a) this.put(handle, item); }
+        if (Array.isArray(a)) this.#putSeveral(handle, a);
         return;
       case PUT_PARCEL:
-        return this.put(handle, new Parcel(a, transferOf(a)));
+        this.put(handle, new Parcel(a, transferOf(a)));
+        if (isCount(b) && b > 0) handle.send([STORED, b, 1]);
+        return;
       case PUT_WAIT:
         if (!isCount(a) || !isSlot(handle, b) || !Array.isArray(c)) return;
         return this.#offer(handle, a, b, c, d === true);
@@ -201,6 +225,9 @@ export class QueueCore {
       case GIVE_BACK:
         if (isInt32(a)) this.#giveBack(handle, a, b);
         return;
+      case ACCEPT:
+        if (isCount(a)) this.#accepted(handle, a, b === true);
+        return;
       case FREED:
         return this.changed();
       case ASK:
@@ -216,14 +243,21 @@ export class QueueCore {
   /** An item that was admitted through the words has arrived. */
   put(handle: Handle, item: unknown): void {
     handle.arrived = (handle.arrived + 1) | 0;
-    this.#arrive(item);
-    if (this.#nowaits > 0) this.#refuseNowaits();
+    this.#store.push(item);
+    this.#arrived();
   }
 
-  #arrive(item: unknown): void {
-    this.#store.push(item);
+  #putSeveral(handle: Handle, items: unknown[]): void {
+    handle.arrived = (handle.arrived + items.length) | 0;
+    for (const item of items) this.#store.push(item);
+    this.#arrived();
+  }
+
+  /** The store has grown. */
+  #arrived(): void {
     if (Atomics.load(this.words, STATE) === DROPPED) this.#dropAll();
     else if (this.#getters.first) this.#serve();
+    if (this.#impatient > 0) this.#refuse();
   }
 
   #offer(
@@ -234,13 +268,16 @@ export class QueueCore {
     wait: boolean,
   ): void {
     // A handle with words has counted its waiting put itself.
-    if (handle.words === undefined) Atomics.add(this.words, PUTS, 1);
+    if (handle.words) handle.offered = (handle.offered + 1) | 0;
+    else Atomics.add(this.words, PUTS, 1);
     const putter = { handle, id, slot, items, stored: 0, ...NOWHERE };
     handle.puts++;
+    handle.calls.set(id, putter);
     this.#putters.push(putter);
     this.#admit();
     if (putter.list === undefined) return;
-    if (Atomics.load(this.words, STATE) !== OPEN) {
+    if (this.#ended) this.#endPut(putter, "cancelled");
+    else if (Atomics.load(this.words, STATE) !== OPEN) {
       this.#endPut(putter, this.#isLive(putter) ? "shutdown" : "cancelled");
     } else if (!wait) this.#endPut(putter, "full");
   }
@@ -262,15 +299,17 @@ export class QueueCore {
         continue;
       }
       const { handle, items } = putter;
-      if (!this.#isLive(putter)) {
+      if (putter.stored === 0 && !this.#isLive(putter)) {
         Atomics.sub(words, TAIL, 1);
         this.#endPut(putter, "cancelled");
       } else if (items.length === 0) {
         this.#countAdmitted(handle, 1);
         this.#endPut(putter);
       } else {
-        this.#arrive(items[putter.stored++]);
+        this.#store.push(items[putter.stored++]);
+        // Before a get is served: that may lead back here.
         if (putter.stored === items.length) this.#endPut(putter);
+        this.#arrived();
       }
     }
   }
@@ -285,12 +324,12 @@ export class QueueCore {
     this.#countAdmitted(handle, -1);
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
-    this.#refuseNowaits();
   }
 
   #endPut(putter: Putter, why?: Refusal): void {
     const { handle, id, stored } = putter;
     this.#putters.remove(putter);
+    handle.calls.delete(id);
     Atomics.sub(this.words, PUTS, 1);
     handle.puts--;
     if (why === undefined) handle.send([STORED, id, stored]);
@@ -319,9 +358,28 @@ export class QueueCore {
     return this.#store.size > 0;
   }
 
-  /** Claims up to `max` items that follow each other. */
+  /** Claims up to `max` items: those that came back, then those in the store. */
   #claim(max: number): Delivery | undefined {
-    if (this.#back.length > 0) return this.#claimBack(max);
+    if (this.#back.length === 0) return this.#claimStored(max);
+    const numbers: number[] = [];
+    const items: unknown[] = [];
+    while (this.#back.length > 0 && items.length < max) {
+      const { index, item } = this.#back.pop()!;
+      numbers.push(index);
+      items.push(item);
+    }
+    Atomics.store(this.words, BACK, this.#back.length);
+    const rest = items.length < max && this.#claimStored(max - items.length);
+    if (rest) {
+      for (let i = 0; i < rest.items.length; i++) {
+        numbers.push((rest.index + i) | 0);
+        items.push(rest.items[i]);
+      }
+    }
+    return { seq: 0, index: numbers[0]!, items, numbers };
+  }
+
+  #claimStored(max: number): Delivery | undefined {
     while (this.#available()) {
       const count = Math.min(max, this.#store.size);
       const index = this.#base;
@@ -332,20 +390,9 @@ export class QueueCore {
       const items: unknown[] = [];
       for (let i = 0; i < count; i++) items.push(this.#store.shift());
       this.#base = end;
-      return { seq: 0, index, items };
+      return { seq: 0, index, items, numbers: undefined };
     }
     return undefined;
-  }
-
-  #claimBack(max: number): Delivery {
-    const { index } = this.#back[0]!;
-    const items: unknown[] = [];
-    const follows = () =>
-      this.#back[0]?.index === ((index + items.length) | 0) &&
-      items.length < max;
-    while (follows()) items.push(this.#back.shift()!.item);
-    Atomics.store(this.words, BACK, this.#back.length);
-    return { seq: 0, index, items };
   }
 
   /** Claims the next item for the owner's own handle; `NOTHING` if none is there. */
@@ -365,34 +412,91 @@ export class QueueCore {
     wait: boolean,
   ): void {
     if (handle.closed) return handle.send([REFUSED, id, "cancelled", 0]);
-    const until = wait ? undefined : Atomics.load(this.words, TAIL);
-    if (!wait) this.#nowaits++;
-    this.#getters.push({ handle, id, slot, max, until, ...NOWHERE });
+    const underway = wait && max === 1 ? undefined : this.#underway();
+    const getter = { handle, id, slot, max, wait, underway, ...NOWHERE };
+    if (!wait || underway) this.#impatient++;
+    handle.calls.set(id, getter);
+    this.#getters.push(getter);
     this.#serve();
-    if (this.#nowaits > 0) this.#refuseNowaits();
+    if (this.#impatient > 0) this.#refuse();
     if (Atomics.load(this.words, STATE) !== OPEN) this.#finishShutdown();
+  }
+
+  /** What has been posted and has not arrived, if anything has. */
+  #underway(): Map<Handle, number> | undefined {
+    if (this.#arrivedCount() === Atomics.load(this.words, TAIL)) {
+      return undefined;
+    }
+    const underway = new Map<Handle, number>();
+    for (const handle of this.handles) {
+      if (!handle.words || handle.local) continue;
+      const posted = Atomics.load(handle.words, POSTED);
+      if (((posted - handle.arrived) | 0) > 0) underway.set(handle, posted);
+    }
+    return underway.size > 0 ? underway : undefined;
+  }
+
+  /** Whether some of it still has not. */
+  #isUnderway(underway: Map<Handle, number> | undefined): boolean {
+    if (underway === undefined) return false;
+    for (const [handle, posted] of underway) {
+      const behind = ((posted - handle.arrived) | 0) > 0 &&
+        this.handles.has(handle) &&
+        // What could not be posted after all has been taken back.
+        ((Atomics.load(handle.words!, POSTED) - handle.arrived) | 0) > 0;
+      if (behind) return true;
+      underway.delete(handle);
+    }
+    return false;
   }
 
   #endGet(getter: Getter): void {
     this.#getters.remove(getter);
-    if (getter.until !== undefined) this.#nowaits--;
+    getter.handle.calls.delete(getter.id);
+    if (!getter.wait || getter.underway) this.#impatient--;
   }
 
   /** Hands out what there is to the gets that wait, in order. */
   #serve(): void {
     let getter: Getter | undefined;
     while ((getter = this.#getters.first)) {
+      if (getter.underway && this.#waitsForMore(getter)) return;
       const delivery = this.#claim(getter.max);
       if (delivery === undefined) return;
       this.#endGet(getter);
       if (this.#isLive(getter)) {
         this.#deliver(getter.handle, getter.id, delivery);
-      } else this.#keepBack(delivery.index, delivery.items);
+      } else this.#keepBack(delivery);
     }
   }
 
+  /** A get of several takes all that has been put, also what is on its way. */
+  #waitsForMore({ max, underway }: Getter): boolean {
+    if (max === 1 || !this.#isUnderway(underway)) return false;
+    this.#forgetClaimed();
+    return this.#back.length + this.#store.size < max;
+  }
+
   #deliver(handle: Handle, id: number, delivery: Delivery): void {
-    const { index, items } = delivery;
+    const { items } = delivery;
+    if (!handle.local && items.some((item) => item instanceof Parcel)) {
+      // Endpoints cannot be posted twice: ask first whether they are wanted.
+      handle.offers.set(id, delivery);
+      return handle.send([OFFER, id]);
+    }
+    this.#post(handle, id, delivery);
+  }
+
+  #accepted(handle: Handle, id: number, wanted: boolean): void {
+    const delivery = handle.offers.get(id);
+    if (delivery === undefined) return;
+    handle.offers.delete(id);
+    if (wanted) this.#post(handle, id, delivery);
+    else this.#restore(delivery);
+  }
+
+  #post(handle: Handle, id: number, delivery: Delivery): void {
+    const { index, items, numbers } = delivery;
     const claimed = items.length;
     const seq = delivery.seq = handle.seq = (handle.seq + 1) | 0;
     this.#trim(handle);
@@ -406,13 +510,13 @@ export class QueueCore {
       return item.message;
     });
     // Copies of what follows, if it follows.
-    if (((index + claimed) | 0) === this.#base) {
-      this.#addCopies(handle, posted);
-    }
+    const last = numbers ? numbers[claimed - 1]! : (index + claimed - 1) | 0;
+    if (((last + 1) | 0) === this.#base) this.#addCopies(handle, posted);
     const first = (handle.ahead - (posted.length - claimed)) | 0;
     const frame: unknown[] = [ITEMS, id, seq, first, claimed, posted];
     if (parcels.length > 0) frame.push(parcels);
     handle.send(frame, transfer);
+    if (handle.local) this.#trim(handle);
   }
 
   /** Adds copies of the next unclaimed items that the handle has not seen. */
@@ -474,37 +578,39 @@ export class QueueCore {
   #giveBack(handle: Handle, seq: number, parcels: unknown): void {
     const at = handle.inFlight.findIndex((delivery) => delivery.seq === seq);
     if (at < 0) return;
-    const { index, items } = handle.inFlight[at]!;
-    handle.inFlight.splice(at, 1);
+    const [delivery] = handle.inFlight.splice(at, 1) as [Delivery];
     const returned = Array.isArray(parcels) ? [...parcels] : [];
-    this.#restore(
-      index,
-      items.map((item) => {
-        if (!(item instanceof Parcel)) return item;
-        const message = returned.shift();
-        return new Parcel(message, transferOf(message));
-      }),
-    );
+    delivery.items = delivery.items.map((item) => {
+      if (!(item instanceof Parcel)) return item;
+      const message = returned.shift();
+      return new Parcel(message, transferOf(message));
+    });
+    this.#restore(delivery);
   }
 
   /** Claimed items go to the front again, and to those who wait. */
-  #restore(index: number, items: unknown[]): void {
-    this.#keepBack(index, items);
+  #restore(delivery: Delivery): void {
+    this.#keepBack(delivery);
     this.#serve();
-    this.#refuseNowaits();
+    if (this.#impatient > 0) this.#refuse();
   }
 
-  #keepBack(index: number, items: unknown[]): void {
+  #keepBack({ index, items, numbers }: Delivery): void {
+    if (items.length === 0) return;
     if (Atomics.load(this.words, STATE) === DROPPED) {
       for (const item of items) dropItem(item);
       return this.#countDropped(items.length);
     }
+    const returned = items.map((item, i) => (
+      { index: numbers ? numbers[i]! : (index + i) | 0, item }
+    )).reverse();
     const back = this.#back;
-    let at = 0;
-    while (at < back.length && ((back[at]!.index - index) | 0) < 0) at++;
-    const returned = items.map((item, i) => ({ index: (index + i) | 0, item }));
-    back.splice(at, 0, ...returned);
-    Atomics.store(this.words, BACK, back.length);
+    const last = back[back.length - 1];
+    const before = last === undefined ||
+      ((returned[0]!.index - last.index) | 0) < 0;
+    this.#back = back.concat(returned);
+    if (!before) this.#back.sort((a, b) => (b.index - a.index) | 0);
+    Atomics.store(this.words, BACK, this.#back.length);
   }
 
   /** What a handle had not received goes back. */
@@ -513,69 +619,95 @@ export class QueueCore {
     const deliveries = handle.inFlight;
     handle.inFlight = [];
     for (const delivery of deliveries) {
-      const whole = delivery.items.filter((item) => !(item instanceof Parcel));
-      const lost = delivery.items.length - whole.length;
+      const { index, items, numbers } = delivery;
+      const whole = items.map((item) => !(item instanceof Parcel));
+      const lost = whole.filter((kept) => !kept).length;
       // Endpoints that are on their way come back, or were closed on it.
-      if (lost > 0 && alive) handle.inFlight.push(delivery);
-      else {
-        this.#countDropped(lost);
-        this.#restore(delivery.index, whole);
+      if (lost > 0 && alive) {
+        handle.inFlight.push(delivery);
+        continue;
       }
+      if (lost > 0) {
+        this.#countDropped(lost);
+        delivery.numbers = items.map((_, i) =>
+          numbers ? numbers[i]! : (index + i) | 0
+        ).filter((_, i) => whole[i]);
+        delivery.items = items.filter((_, i) => whole[i]);
+      }
+      this.#restore(delivery);
     }
+    const offers = [...handle.offers.values()];
+    handle.offers.clear();
+    for (const delivery of offers) this.#restore(delivery);
   }
 
   // --- Ends of calls ---------------------------------------------------------------
 
   #cancel(handle: Handle, id: unknown): void {
-    const mine = (call: { handle: Handle; id: number }) =>
-      call.handle === handle && call.id === id;
-    this.#getters.forEach((getter) => {
-      if (!mine(getter)) return;
-      this.#endGet(getter);
-      handle.send([REFUSED, getter.id, "cancelled", 0]);
-    });
-    this.#putters.forEach((putter) => {
-      if (mine(putter)) this.#endPut(putter, "cancelled");
-    });
-    this.#joiners = this.#joiners.filter((joiner) => !mine(joiner));
-    Atomics.store(this.words, JOINERS, this.#joiners.length);
-    this.#admit();
+    const call = handle.calls.get(id as number);
+    if (call === undefined) return this.#forgetJoiners(handle, id);
+    if ("items" in call) {
+      this.#endPut(call, "cancelled");
+      this.#admit();
+    } else {
+      this.#endGet(call);
+      handle.send([REFUSED, call.id, "cancelled", 0]);
+      this.#serve();
+    }
+  }
+
+  #forgetJoiners(handle: Handle, id?: unknown): void {
+    this.#joiners = this.#joiners.filter((joiner) =>
+      joiner.handle !== handle || (id !== undefined && joiner.id !== id)
+    );
+    this.#countJoiners();
+  }
+
+  /** Who wants to hear when nothing is unfinished: joins, and the end. */
+  #countJoiners(): void {
+    const end = this.#ended && this.joinable && !this.#released ? 1 : 0;
+    Atomics.store(this.words, JOINERS, this.#joiners.length + end);
   }
 
   /** Gets that do not wait are refused once all that was put before them is here. */
-  #refuseNowaits(): void {
-    if (this.#nowaits === 0) return;
-    const arrived = this.#arrivedCount();
-    const complete = arrived === Atomics.load(this.words, TAIL);
+  #refuse(): void {
     this.#getters.forEach((getter) => {
-      const { until, handle, id } = getter;
-      if (until === undefined) return;
-      if (!complete && ((arrived - until) | 0) < 0) return;
+      const { wait, underway, handle, id } = getter;
+      if (this.#isUnderway(underway)) return;
+      if (wait) {
+        if (underway) this.#impatient--;
+        getter.underway = undefined;
+        return;
+      }
       this.#endGet(getter);
       handle.send([REFUSED, id, this.#drained() ? "shutdown" : "empty", 0]);
     });
   }
 
-  /** The words changed: what waits for that is looked at again. */
+  /** The words changed, or a handle is gone: all that waits is looked at again. */
   changed(): void {
     this.#forgetClaimed();
     this.#admit();
+    this.#serve();
+    if (this.#impatient > 0) this.#refuse();
     if (Atomics.load(this.words, STATE) !== OPEN) this.#finishShutdown();
     this.#checkJoiners();
   }
 
   #forgetGetters(handle: Handle): void {
-    this.#getters.forEach((getter) => {
-      if (getter.handle === handle) this.#endGet(getter);
-    });
+    for (const call of [...handle.calls.values()]) {
+      if (!("items" in call)) this.#endGet(call);
+    }
   }
 
   /** A handle puts and gets no more; what it has put stays. */
   #close(handle: Handle): void {
-    if (handle.closed) return;
-    handle.closed = true;
-    this.#forgetGetters(handle);
-    this.#recall(handle, true);
+    if (!handle.closed) {
+      handle.closed = true;
+      this.#forgetGetters(handle);
+      this.#recall(handle, true);
+      this.#serve();
+    }
     if (handle.puts === 0) handle.send([CLOSED]);
   }
 
@@ -584,17 +716,27 @@ export class QueueCore {
     if (!this.handles.delete(handle)) return;
     handle.closed = true;
     this.#forgetGetters(handle);
-    this.#joiners = this.#joiners.filter((joiner) => joiner.handle !== handle);
-    Atomics.store(this.words, JOINERS, this.#joiners.length);
-    // Admitted, but never posted.
-    const admitted = handle.words
-      ? Atomics.load(handle.words, ADMITTED)
-      : handle.admitted;
-    const missing = (admitted - handle.arrived) | 0;
-    if (missing > 0) Atomics.sub(this.words, TAIL, missing);
+    this.#forgetJoiners(handle);
+    this.#settleAccounts(handle);
     this.#recall(handle, false);
     this.changed();
-    this.#refuseNowaits();
+  }
+
+  /** What a handle has counted and will never post. */
+  #settleAccounts(handle: Handle): void {
+    for (const call of [...handle.calls.values()]) {
+      // Nobody is there to fill the place.
+      if ("items" in call && call.items.length === 0) {
+        this.#endPut(call, "cancelled");
+      }
+    }
+    const { words } = handle;
+    const admitted = words ? Atomics.load(words, ADMITTED) : handle.admitted;
+    const missing = (admitted - handle.arrived) | 0;
+    if (missing > 0) Atomics.sub(this.words, TAIL, missing);
+    if (!words) return;
+    const unoffered = (Atomics.load(words, OFFERED) - handle.offered) | 0;
+    if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);
   }
 
   /** For tests: what it holds now, to check the invariants with. */
@@ -606,7 +748,7 @@ export class QueueCore {
       getters: [],
       putters: [],
       joiners: [...this.#joiners],
-      nowaits: this.#nowaits,
+      impatient: this.#impatient,
     };
     for (let i = 0; i < this.#store.size; i++) {
       state.store.push(this.#store.at(i));
@@ -616,13 +758,24 @@ export class QueueCore {
     return state;
   }
 
-  /** Nobody will get what is left: closes the endpoints in it. */
+  /** Every handle is closed. Nobody will get what is left, nor make room. */
   end(): void {
     for (const { item } of this.#back) dropItem(item);
     for (; this.#store.size > 0; this.#base = (this.#base + 1) | 0) {
       dropItem(this.#store.shift());
     }
     this.#back = [];
+    this.#putters.forEach((putter) => this.#endPut(putter, "cancelled"));
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#checkJoiners();
+  }
+
+  /** Lets the handles go when there is nothing to ask any more. */
+  #release(): void {
+    this.#released = true;
+    const size = sizeOf(this.words);
+    for (const handle of [...this.handles]) handle.send([ENDED, size]);
   }
 
   // --- Questions, shutdown, tasks ---------------------------------------------------
@@ -641,7 +794,6 @@ export class QueueCore {
         return this.#checkJoiners();
       case "join":
         this.#joiners.push({ handle, id });
-        Atomics.store(this.words, JOINERS, this.#joiners.length);
         return this.#checkJoiners();
       case "shutdown":
         this.#shutdown(argument === true);
@@ -650,14 +802,19 @@ export class QueueCore {
   }
 
   #checkJoiners(): void {
-    if (this.#joiners.length === 0) return;
-    if (Atomics.load(this.words, TAIL) !== Atomics.load(this.words, DONE)) {
-      return;
+    if (this.#joiners.length === 0 && !this.#ended) return;
+    this.#countJoiners(); // before looking: who changes `DONE` looks at it
+    const { words } = this;
+    const done = Atomics.load(words, TAIL) === Atomics.load(words, DONE);
+    if (done && this.#joiners.length > 0) {
+      const joiners = this.#joiners;
+      this.#joiners = [];
+      this.#countJoiners();
+      for (const { handle, id } of joiners) handle.send([ANSWER, id, true]);
     }
-    const joiners = this.#joiners;
-    this.#joiners = [];
-    Atomics.store(this.words, JOINERS, 0);
-    for (const { handle, id } of joiners) handle.send([ANSWER, id, true]);
+    if (this.#ended && !this.#released && (done || !this.joinable)) {
+      this.#release();
+    }
   }
 
   #shutdown(immediate: boolean): void {
@@ -666,7 +823,8 @@ export class QueueCore {
       Atomics.store(this.words, STATE, immediate ? DROPPED : SHUT);
     }
     this.#putters.forEach((putter) => {
-      this.#endPut(putter, this.#isLive(putter) ? "shutdown" : "cancelled");
+      const live = putter.stored > 0 || this.#isLive(putter);
+      this.#endPut(putter, live ? "shutdown" : "cancelled");
     });
     if (immediate) this.#dropAll();
     this.#finishShutdown();

@@ -21,14 +21,12 @@ import {
   type Frame,
   isFrame,
   PUT,
+  PUT_PARCEL,
   PUT_SEVERAL,
   PUT_WAIT,
   SHARE,
 } from "./_wire.ts";
-import { HANDLE_WORDS, QUEUE_WORDS } from "./_words.ts";
-
-/** The most that a queue can be bounded to: more is no bound. */
-const MOST = 2 ** 31 - 1;
+import { HANDLE_WORDS, POSTED, QUEUE_WORDS } from "./_words.ts";
 
 // Queues that are owned by this thread, for handles that come back to it.
 const owners = new Map<string, WeakRef<Owner> | Owner>();
@@ -43,10 +41,13 @@ export class Owner {
 
   constructor(maxsize: number, joinable: boolean) {
     const words = sharedWords(QUEUE_WORDS);
-    const bound = maxsize > 0 && maxsize <= MOST ? maxsize : 0;
-    this.#core = new QueueCore(words ?? new Int32Array(QUEUE_WORDS), bound);
+    this.#core = new QueueCore(
+      words ?? new Int32Array(QUEUE_WORDS),
+      maxsize,
+      joinable,
+    );
     this.#shared = words !== undefined;
-    this.#maxsize = bound;
+    this.#maxsize = maxsize;
     this.#joinable = joinable;
     // Without a transfer list a message holds no more than the name.
     const weak = typeof WeakRef === "function" && transferWorks();
@@ -187,19 +188,26 @@ export function clientFrom(descriptor: Descriptor): Client {
   return remoteClient(adopt(port), descriptor);
 }
 
-function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
+/** A handle whose owner is at the other side of a port. */
+export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   const { maxsize, joinable } = descriptor;
   const words = descriptor.words as Int32Array | null ?? undefined;
   const mine = descriptor.mine as Int32Array | null ?? undefined;
-  const outbox = new Outbox(
-    (frame, transfer) => port.post(frame, transfer),
-    PUT,
-    PUT_SEVERAL,
-    () => {},
-  );
+  const send = (frame: unknown[], transfer?: Transferable[]) => {
+    const items = mine ? itemsIn(frame) : 0;
+    if (items === 0) return port.post(frame, transfer);
+    Atomics.add(mine!, POSTED, items);
+    try {
+      port.post(frame, transfer);
+    } catch (error) {
+      Atomics.sub(mine!, POSTED, items);
+      throw error;
+    }
+  };
+  const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {});
   const post = (frame: unknown[], transfer?: Transferable[]) => {
     outbox.flush();
-    if (port.open) port.post(frame, transfer);
+    if (port.open) send(frame, transfer);
   };
   const client = new Client(
     {
@@ -225,6 +233,12 @@ function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     gone: () => client.ownerEnded(),
   });
   return client;
+}
+
+/** How many admitted items a frame holds. */
+function itemsIn([tag, items]: unknown[]): number {
+  if (tag === PUT || tag === PUT_PARCEL) return 1;
+  return tag === PUT_SEVERAL ? (items as unknown[]).length : 0;
 }
 
 /** The ports in a descriptor. */

@@ -49,11 +49,18 @@ export const ADMITTED = 0;
 /** A handle's words. The number of the last delivery that reached a caller. */
 export const LAST_RECEIVED = 1;
 /**
+ * A handle's words. How many admitted items it has posted, counted just before
+ * it posts them: what a put that has resolved has stored is among them.
+ */
+export const POSTED = 2;
+/** A handle's words. How many of its puts it has counted in `PUTS`. */
+export const OFFERED = 3;
+/**
  * A handle's words from here on are slots for calls that may be given up: a
  * slot holds the call's number until one side ends the call by exchanging it
  * for 0, the owner when it serves the call, the handle when it gives up.
  */
-export const FIRST_SLOT = 2;
+export const FIRST_SLOT = 4;
 /** How many words a handle has. */
 export const HANDLE_WORDS = 32;
 
