@@ -304,10 +304,14 @@ function malformed(): TypeError {
   return new TypeError("Cannot unpack: the message is malformed");
 }
 
-function kindOf(descriptor: unknown): Kind {
-  const kind = typeof descriptor === "object" && descriptor !== null
+function knownKind(descriptor: unknown): Kind | undefined {
+  return typeof descriptor === "object" && descriptor !== null
     ? kinds.get((descriptor as Descriptor).kind)
     : undefined;
+}
+
+function kindOf(descriptor: unknown): Kind {
+  const kind = knownKind(descriptor);
   if (!kind) throw malformed();
   return kind;
 }
@@ -399,7 +403,14 @@ export function drop(message: unknown): void {
 export function transferOf(message: unknown): Transferable[] {
   if (!isPacked(message) || !Array.isArray(message.endpoints)) return [];
   const ports = message.endpoints.flatMap((descriptor) =>
-    kindOf(descriptor).ports(descriptor)
+    knownKind(descriptor)?.ports(descriptor) ?? []
   );
   return Array.isArray(message.moved) ? [...message.moved, ...ports] : ports;
+}
+
+/** Whether a message is one that can be unpacked, as far as can be seen from outside. */
+export function isParcel(message: unknown): boolean {
+  return isPacked(message) && Array.isArray(message.endpoints) &&
+    message.endpoints.every(knownKind) && Array.isArray(message.places) &&
+    message.places.every(Array.isArray) && Array.isArray(message.moved);
 }

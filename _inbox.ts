@@ -4,6 +4,7 @@
  */
 
 import { Deque } from "./_deque.ts";
+import { isParcel } from "./_handoff.ts";
 import { isFolded, type Runs, Unfolder } from "./_fold.ts";
 import {
   BYTES,
@@ -180,7 +181,7 @@ function wellFormed(frame: Frame): boolean {
           ? frame[1].length > 0
           : isFolded(frame[1], frame[3]));
     case PARCEL:
-      return isWeight(frame[2]);
+      return isWeight(frame[2]) && isParcel(frame[1]);
     case BYTES:
       return isBytes(frame[1]);
     case PACKED:

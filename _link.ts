@@ -737,7 +737,9 @@ export class Link implements Endpoint {
 /** What has to be transferred with a connection's descriptor. */
 export function portsOf({ port, drains, inbox }: Descriptor): Transferable[] {
   const ports: Transferable[] = port instanceof MessagePort ? [port] : [];
-  if (Array.isArray(drains)) ports.push(...drains);
+  if (Array.isArray(drains)) {
+    ports.push(...drains.filter((drain) => drain instanceof MessagePort));
+  }
   if (Array.isArray(inbox)) {
     for (const frame of inbox) {
       if (isFrame(frame)) ports.push(...transferOfFrame(frame));

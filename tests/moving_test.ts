@@ -17,6 +17,7 @@ import {
 import type { Connection } from "../mod.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
+import { local } from "./_local.ts";
 import type { TestOptions } from "./_harness.ts";
 import { receiveNumber, work } from "./_numbers.ts";
 
@@ -41,19 +42,6 @@ function testBoth(
       force.replug = false;
     }
   }, options);
-}
-
-/** Hands a value over within this thread, as through any port. */
-function local<T>(value: T): Promise<T> {
-  const { port1, port2 } = new MessageChannel();
-  return new Promise((done) => {
-    port2.onmessage = ({ data }) => {
-      port1.close();
-      port2.close();
-      done(unpack<T>(data));
-    };
-    port1.postMessage(...pack(value) as [Any, Any]);
-  });
 }
 
 const range = (from: number, to: number) =>

@@ -67,14 +67,6 @@ export async function count(
   for (let i = 0; i < to; i++) await conn.send(i);
 }
 
-/** Passes a connection on. */
-export async function relay(
-  { conn, via }: { conn: Any; via: Any },
-): Promise<void> {
-  await via.send({ conn });
-  via.close();
-}
-
 /** Sends, and ends at once: `how` it is told. */
 export async function sendAndEnd(
   { conn, how }: { conn: Any; how: "exit" | "throw" | "loop" | "burst" },

@@ -1,0 +1,212 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { openChannel, type OpenPort } from "../_endpoint.ts";
+import { Link } from "../_link.ts";
+import * as wire from "../_wire.ts";
+import { connection } from "../connection.ts";
+import { type Connection, EOFError, pack, Pipe, unpack } from "../mod.ts";
+import { Random, scale, seed, test } from "./_harness.ts";
+import { local } from "./_local.ts";
+
+// deno-lint-ignore no-explicit-any
+type Any = any;
+
+/** A connection, and the raw port at its other side. */
+function exposed(): [Connection<Any>, OpenPort] {
+  const [near, far] = openChannel();
+  return [connection<Any, Any>(new Link("pipe", 0, true, true, near)), far];
+}
+
+const TAGS = Object.values(wire).filter((x) => typeof x === "number");
+const later = () => new Promise((done) => setTimeout(done, 10));
+
+function junk(): unknown[] {
+  const own = TAGS.filter((tag) =>
+    tag !== wire.EOF && tag !== wire.OBJECT && tag !== wire.OBJECTS
+  );
+  return [
+    undefined,
+    null,
+    0,
+    "text",
+    [],
+    {},
+    [[]],
+    ["ipc"],
+    [NaN],
+    [wire.OBJECT - 1, 1],
+    [0x1dcf_ffff, 1],
+    [wire.OBJECT + 0.5, 1],
+    [BigInt(wire.OBJECT), 1],
+    { 0: wire.OBJECT, 1: "x" },
+    new Uint8Array(8),
+    new Map(),
+    [wire.OBJECT],
+    [wire.OBJECT, 1, "heavy"],
+    [wire.OBJECT, 1, -1],
+    [wire.OBJECTS],
+    [wire.OBJECTS, []],
+    [wire.OBJECTS, "text"],
+    [wire.OBJECTS, { length: 3 }],
+    [wire.OBJECTS, [1], NaN],
+    ...own.flatMap((tag) => [
+      [tag],
+      [tag, null],
+      [tag, {}],
+      [tag, "x", "y", "z"],
+      [tag, -1, 1.5],
+      [tag, NaN, Infinity, []],
+    ]),
+    [wire.PACKED, new ArrayBuffer(0), 1],
+    [wire.PACKED, new ArrayBuffer(3), 1],
+    [wire.PACKED, new Uint8Array([9, 0, 0, 0, 1]).buffer, 1],
+    [wire.PACKED, new Uint8Array([255, 255, 255, 255, 1, 2, 3, 4]).buffer, 1],
+    [wire.BYTES, [1, 2]],
+    [wire.TOOK, 1e300, 1e300, [1, {}, null]],
+    [wire.TOOK, 1, 1, "chunks"],
+    [wire.PARCEL, {}],
+    [wire.PARCEL, { "@ipc/multiprocessing": 1 }],
+    [wire.PARCEL, {
+      "@ipc/multiprocessing": 1,
+      value: 1,
+      endpoints: [{ kind: "nothing" }],
+      places: [],
+    }],
+    [wire.PARCEL, {
+      "@ipc/multiprocessing": 1,
+      value: 1,
+      endpoints: [null],
+      places: [[0]],
+      moved: "moved",
+    }],
+    [wire.REPLUG, {}],
+  ];
+}
+
+test("foreign and malformed frames are ignored", async () => {
+  const [conn, port] = exposed();
+  const received = conn.recv();
+  const polled = conn.poll(null);
+  for (const message of junk()) port.post(message);
+  await later();
+  port.post([wire.OBJECT, "right"]);
+  assertEquals(await received, "right");
+  for (const message of junk()) port.post(message);
+  port.post([wire.OBJECTS, [1, 2], 3]);
+  for (const message of junk()) port.post(message);
+  assertEquals(await polled, true);
+  assertEquals([await conn.recv(), await conn.recv()], [1, 2]);
+  await conn.send("still");
+  port.post([wire.EOF]);
+  await assertRejects(() => conn.recv(), EOFError);
+  conn.close();
+  port.close();
+});
+
+test(
+  "foreign and malformed frames do not disturb a move, or a close",
+  async () => {
+    for (const unread of [true, false]) {
+      const [conn, port] = exposed();
+      if (unread) await conn.poll(0);
+      for (const message of junk()) port.post(message);
+      port.post([wire.OBJECT, "right"]);
+      if (unread) await conn.poll(1000);
+      (await local(conn)).close();
+      port.close();
+      const [closing, other] = exposed();
+      if (unread) await closing.poll(0);
+      for (const message of junk()) other.post(message);
+      if (unread) await later();
+      closing.close();
+      other.close();
+    }
+  },
+  { needs: ["transfer"] },
+);
+
+test("what comes after the end of file is ignored", async () => {
+  const [conn, port] = exposed();
+  port.post([wire.OBJECT, 1]);
+  port.post([wire.EOF]);
+  port.post([wire.OBJECT, 2]);
+  port.post([wire.EOF]);
+  assertEquals(await conn.recv(), 1);
+  await assertRejects(() => conn.recv(), EOFError);
+  conn.close();
+  port.close();
+});
+
+test("random frames never make a connection throw, nor pollute anything", async () => {
+  const random = new Random(seed());
+  const before = Reflect.ownKeys(Object.prototype).length;
+  const field = (depth: number): unknown =>
+    random.pick<() => unknown>([
+      () => random.int(5),
+      () => -1,
+      () => null,
+      () => "__proto__",
+      () => new ArrayBuffer(random.int(40)),
+      () => JSON.parse('{"__proto__": {"polluted": 1}}'),
+      () => new Uint8Array(random.int(9)),
+      () => depth > 0 ? [field(depth - 1), field(depth - 1)] : [],
+      () => ({
+        "@ipc/multiprocessing": 1,
+        value: depth > 0 ? field(depth - 1) : {},
+        endpoints: depth > 0 ? [field(depth - 1)] : [],
+        places: [[0, "__proto__", "polluted"]],
+      }),
+      () => ({ kind: "connection", port: null, inbox: [[wire.OBJECT, 1]] }),
+    ])();
+  for (let round = 0; round < scale(20); round++) {
+    const [conn, port] = exposed();
+    const reading = (async () => {
+      while (true) {
+        try {
+          await random.pick([() => conn.recv(), () => conn.recv_bytes()])();
+        } catch (error) {
+          if (error instanceof EOFError) return;
+          if (!(error instanceof TypeError)) throw error;
+        }
+      }
+    })();
+    for (let i = 0; i < 100; i++) {
+      const tag = random.pick(TAGS.filter((tag) => tag !== wire.EOF));
+      port.post([tag, field(2), field(1), field(1)]);
+    }
+    port.post([wire.EOF]);
+    await reading;
+    conn.close();
+    port.close();
+  }
+  assertEquals(({} as Any).polluted, undefined);
+  assertEquals(Reflect.ownKeys(Object.prototype).length, before);
+});
+
+test("messages that look like the module's own are messages", async () => {
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  const [packed] = pack({ x: 1 });
+  const [held, transfer] = pack({ d });
+  const values = [
+    [wire.EOF],
+    [wire.OBJECT, 1],
+    [wire.TOOK, 1e9, 1e9],
+    packed,
+    { "@ipc/multiprocessing": 1, value: 2, endpoints: [], places: [] },
+    { kind: "connection", pipe: "x", end: 0 },
+  ];
+  for (const value of values) {
+    await a.send(value);
+    a.send(value);
+    a.send([value]);
+    assertEquals(await b.recv(), value);
+    assertEquals(await b.recv(), value);
+    assertEquals(await b.recv(), [value]);
+  }
+  // What pack() made may also be sent as it is.
+  await a.send(held, { transfer });
+  const { d: moved } = unpack<Any>(await b.recv());
+  await c.send("arrives");
+  assertEquals(await moved.recv(), "arrives");
+  for (const end of [a, b, c, moved]) end.close();
+}, { needs: ["transfer"] });
