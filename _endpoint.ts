@@ -165,13 +165,23 @@ export function after(ms: number, run: () => void): () => void {
 // A `close` event, or a message that another thread posted before, may take
 // up to three rounds of the event loop to be dispatched after a port starts.
 const SETTLING_TURNS = 3;
+// Deno does not count in rounds: there a message of our own, which lines up
+// behind what has been delivered, tells better; the second one after what the
+// first had to wait for.
+const SETTLING_ECHOES = 2;
 
 function turn(): Promise<void> {
-  if (host.setImmediate) return new Promise((done) => host.setImmediate!(done));
+  return host.setImmediate
+    ? new Promise((done) => host.setImmediate!(done))
+    : echo();
+}
+
+function echo(): Promise<void> {
   return new Promise((done) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
-      port1.close();
+      closeMethod!.call(port1);
+      closeMethod!.call(port2);
       done();
     };
     port2.postMessage(0);
@@ -181,6 +191,8 @@ function turn(): Promise<void> {
 /** Waits until what has been delivered to this thread is dispatched, or `until`. */
 export async function settled(until: () => boolean): Promise<void> {
   for (let i = 0; i < SETTLING_TURNS && !until(); i++) await turn();
+  if (!dressing()) return;
+  for (let i = 0; i < SETTLING_ECHOES && !until(); i++) await echo();
 }
 
 // --- Ports -----------------------------------------------------------------
