@@ -179,6 +179,9 @@ export class Receive<T> extends Waiter<T> {
   }
 }
 
+// The open ends of this thread: two that meet know of each other at once.
+const here = new Map<string, Link>();
+
 // With a single thread nothing can be transferred: ends are handed over here.
 const parked = new Map<string, Link>();
 
@@ -227,6 +230,7 @@ export class Link implements Endpoint {
     this.end = end;
     this.readable = readable;
     this.writable = writable;
+    this.#meet();
     this.#out = out;
     this.#sources = new Sources(
       out ? [...drains, out] : drains,
@@ -241,6 +245,19 @@ export class Link implements Endpoint {
       (weight) => this.#weight += weight,
       true,
     );
+  }
+
+  #meet(): void {
+    here.set(`${this.pipe}/${this.end}`, this);
+    this.sibling = here.get(`${this.pipe}/${1 - this.end}`);
+    if (this.sibling) this.sibling.sibling = this;
+  }
+
+  #part(): void {
+    const place = `${this.pipe}/${this.end}`;
+    if (here.get(place) === this) here.delete(place);
+    if (this.sibling) this.sibling.sibling = undefined;
+    this.sibling = undefined;
   }
 
   /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
@@ -610,8 +627,7 @@ export class Link implements Endpoint {
   /** Ends every call that waits here. */
   #leave(why: string): void {
     this.closed = true;
-    if (this.sibling) this.sibling.sibling = undefined;
-    this.sibling = undefined;
+    this.#part();
     this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
     this.#watchers.failAll(() => new OSError(`Cannot poll: ${why}`));
     // Their messages have been posted: they arrive whatever happens here.
@@ -635,7 +651,8 @@ export class Link implements Endpoint {
     if (!transferWorks()) return this.#park();
     this.#outbox.flush();
     const sibling = this.sibling;
-    const fresh = sibling !== undefined && !this.#out?.started;
+    const fresh = sibling !== undefined && !this.#out?.started &&
+      this.#sources.ports.length === 1;
     this.#leave("the connection was handed over");
     const { ports } = this.#sources;
     let drains: OpenPort[] = [];
@@ -688,10 +705,9 @@ export class Link implements Endpoint {
   }
 
   #park(): Handed {
-    const sibling = this.sibling;
     this.#leave("the connection was handed over");
     this.closed = false;
-    if (sibling) [this.sibling, sibling.sibling] = [sibling, this];
+    this.#meet();
     const key = uniqueName();
     parked.set(key, this);
     return { descriptor: { kind: "connection", parked: key }, ports: [] };

@@ -39,7 +39,5 @@ export function Pipe<A = unknown, B = A>(
   const [port1, port2] = openChannel();
   const first = new Link(pipe, 0, true, Boolean(duplex), port1);
   const second = new Link(pipe, 1, Boolean(duplex), true, port2);
-  first.sibling = second;
-  second.sibling = first;
   return [connection(first), connection(second)];
 }

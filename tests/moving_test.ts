@@ -546,6 +546,30 @@ testBoth(
   },
 );
 
+testBoth(
+  "ends that meet again in one thread know of each other at once",
+  async (replug) => {
+    const agent = new Agent(replug);
+    for (const how of ["one moved", "both moved"]) {
+      const [a, b] = Pipe<Any>();
+      await a.send(0);
+      assertEquals(await b.recv(), 0);
+      await agent.take("b", b);
+      if (how === "both moved") await agent.take("a", a);
+      const here = how === "both moved" ? await agent.give("a") : a;
+      const back = await agent.give("b");
+      await back.send(1);
+      await here.send(2);
+      back.close();
+      await assertRejects(() => here.send(3), BrokenPipeError);
+      assertEquals(await here.recv(), 1);
+      await assertRejects(() => here.recv(), EOFError);
+      here.close();
+    }
+    await agent.end();
+  },
+);
+
 testBoth("backpressure goes on after a move", async (replug) => {
   const agent = new Agent(replug);
   const [a, b] = Pipe<Any>();
@@ -673,8 +697,10 @@ test("endpoints in messages to a thread that ends get closed", async () => {
       { module: PIPE_TASKS },
     );
     await run.worker.next();
-    if (how === "never unpacked") run.worker.postMessage(...pack({ b, d }));
-    else await c.send({ b });
+    if (how === "never unpacked") {
+      run.worker.postMessage(...pack({ b, d }));
+      await run.worker.next();
+    } else await c.send({ b });
     if (how === "in use") await a.send("unread");
     const reading = [a.recv(), c.recv()].map((call) =>
       assertRejects(() => call, EOFError, undefined, how)

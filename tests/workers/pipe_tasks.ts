@@ -4,7 +4,7 @@ import type { Connection } from "../../mod.ts";
 import { EOFError } from "../../mod.ts";
 import { force } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
-import { exit, nextMessage, post } from "../_worker.ts";
+import { exit, inbox, nextMessage, post } from "../_worker.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = Connection<any>;
@@ -94,8 +94,9 @@ export async function sendAndEnd(
   await new Promise(() => {});
 }
 
-/** Holds what it was given, and does nothing with it. */
+/** Holds what it was given, and what is posted to it, and does nothing with it. */
 export async function holdIt(_args: unknown): Promise<void> {
+  inbox(() => post("holding that too"));
   post("holding");
   await new Promise(() => {});
 }
