@@ -13,7 +13,7 @@
  *  1. PUT_WAIT id slot (no item) →         keeps a place
  *  2.                                      ← STORED id
  *  3. PUT_PARCEL packed → (or UNPUT: one of the endpoints was closed meanwhile)
- *  4. no words:                            ← STORED id
+ *  4. no words, the frame says so:         ← STORED id
  *     What is put here before that lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
  *  Get otherwise:
@@ -242,7 +242,7 @@ export class Client implements Endpoint {
 
   /** Posts an item that has its place; `id`: to be answered. */
   #postDraft(draft: Draft, id?: number): void {
-    if (draft.plain) this.owner.post([PUT, draft.value], draft.moved);
+    if (draft.plain) this.owner.post([PUT, draft.value, 0, id], draft.moved);
     else {
       const { message, transfer } = draft.commit();
       this.owner.post([PUT_PARCEL, message, id], transfer);
@@ -277,18 +277,7 @@ export class Client implements Endpoint {
       return this.#offer([draft.value], draft.moved, timeout, signal);
     }
     // The endpoints stay here, in use, until there is a place for them.
-    return this.#putPlaced(timeout, signal, () => {
-      if (draft.plain || this.words) return this.#postDraft(draft);
-      // Without shared words only the owner can say that it is there.
-      const call = this.#call<void>("put", Infinity, undefined);
-      try {
-        this.#postDraft(draft, call.id);
-      } catch (error) {
-        this.#drop(call, error);
-        throw error;
-      }
-      return call.waiter.promise;
-    });
+    return this.#putPlaced(timeout, signal, (id) => this.#postDraft(draft, id));
   }
 
   /** Puts after an item that has kept its place and is not posted yet. */
@@ -305,8 +294,8 @@ export class Client implements Endpoint {
       if (draft === undefined) throw refusal;
       return this.#putDraft(draft, timeout, signal);
     }
-    return this.#putPlaced(timeout, signal, () => {
-      this.owner.post([PUT, copy]);
+    return this.#putPlaced(timeout, signal, (id) => {
+      this.owner.post([PUT, copy, 0, id]);
     });
   }
 
@@ -314,14 +303,14 @@ export class Client implements Endpoint {
   async #putPlaced(
     timeout: number,
     signal: AbortSignal | undefined,
-    post: () => Promise<void> | void,
+    post: (id: number | undefined) => void,
   ): Promise<void> {
     this.#drafts++;
-    let posted: Promise<void> | void;
+    let stored: Promise<void> | undefined;
     try {
       await this.#offer([], undefined, timeout, signal);
       try {
-        posted = post();
+        stored = this.#postPlaced(post);
       } catch (error) {
         this.owner.post([UNPUT]);
         throw error;
@@ -329,7 +318,22 @@ export class Client implements Endpoint {
     } finally {
       this.#drafts--;
     }
-    await posted;
+    await stored;
+  }
+
+  /** Without shared words only the owner can say that an item is there. */
+  #postPlaced(
+    post: (id: number | undefined) => void,
+  ): Promise<void> | undefined {
+    if (this.words) return void post(undefined);
+    const call = this.#call<void>("put", Infinity, undefined);
+    try {
+      post(call.id);
+    } catch (error) {
+      this.#drop(call, error);
+      throw error;
+    }
+    return call.waiter.promise;
   }
 
   /** Lines up at the owner; throws when an item cannot be cloned. */
@@ -398,6 +402,7 @@ export class Client implements Endpoint {
     else if (this.closed && !this.#flushed && !this.#portClosed) {
       this.owner.post([CLOSE]);
     }
+    this.#closeIfEnded();
   }
 
   /** Puts as much as there is room for; returns the rest, as it is now. */
@@ -602,9 +607,7 @@ export class Client implements Endpoint {
       this.#freeSlots.push(call.slot);
     }
     if (this.#abandoned) this.abandon();
-    else if (this.#finalSize !== undefined && this.#calls.size === 0) {
-      this.#closePort();
-    }
+    else this.#closeIfEnded();
   }
 
   #arm(call: Call, timeout: number, signal: AbortSignal | undefined): void {
@@ -664,8 +667,7 @@ export class Client implements Endpoint {
       case ENDED:
         if (!this.closed || !isCount(id)) return;
         this.#finalSize = id;
-        if (this.#calls.size === 0) this.#closePort();
-        return;
+        return this.#closeIfEnded();
     }
   }
 
@@ -691,8 +693,7 @@ export class Client implements Endpoint {
     if (this.words) {
       Atomics.store(this.mine!, LAST_RECEIVED, seq);
       Atomics.add(this.words, GOT, claimed);
-      this.#ring();
-    } else this.owner.post([RECEIVED, seq]);
+    }
     try {
       if (items.length > claimed) items.length = claimed;
       for (const i of packed) items[i] = unpack(items[i]);
@@ -700,6 +701,9 @@ export class Client implements Endpoint {
     } catch (error) {
       call.waiter.fail(error);
     }
+    // Last: in the owner's own thread the next get may be served in here.
+    if (this.words) this.#ring();
+    else this.owner.post([RECEIVED, seq]);
   }
 
   #addCopies(index: number, items: unknown[], from: number): void {
@@ -800,6 +804,15 @@ export class Client implements Endpoint {
     this.#joining.clear();
     // The words answer what can still be asked of a plain queue.
     if (this.#abandoned || (this.words && !this.joinable)) this.#closePort();
+    else this.#closeIfEnded();
+  }
+
+  /** Every handle is closed: once nothing waits here, the port is not needed. */
+  #closeIfEnded(): void {
+    if (
+      this.#finalSize !== undefined && this.#calls.size === 0 &&
+      this.#running === 0 && this.#joining.size === 0
+    ) this.#closePort();
   }
 
   #closePort(): void {
@@ -817,6 +830,7 @@ export class Client implements Endpoint {
     waiter.arm(Infinity, signal, () => {
       this.#joining.delete(waiter);
       waiter.fail(signal!.reason);
+      this.#closeIfEnded();
     });
     return waiter.promise;
   }

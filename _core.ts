@@ -197,7 +197,9 @@ export class QueueCore {
     const [tag, a, b, c, d, e, f] = frame;
     switch (tag) {
       case PUT:
-        return this.put(handle, a);
+        this.put(handle, a);
+        if (isCount(c) && c > 0) handle.send([STORED, c, 1]);
+        return;
       case PUT_SEVERAL:
         if (Array.isArray(a)) this.#putSeveral(handle, a);
         return;
@@ -245,6 +247,7 @@ export class QueueCore {
     handle.arrived = (handle.arrived + 1) | 0;
     this.#store.push(item);
     this.#arrived();
+    if (handle.closed) this.#confirmClose(handle);
   }
 
   #putSeveral(handle: Handle, items: unknown[]): void {
@@ -324,6 +327,7 @@ export class QueueCore {
     this.#countAdmitted(handle, -1);
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
+    if (handle.closed) this.#confirmClose(handle);
   }
 
   #endPut(putter: Putter, why?: Refusal): void {
@@ -334,7 +338,12 @@ export class QueueCore {
     handle.puts--;
     if (why === undefined) handle.send([STORED, id, stored]);
     else handle.send([REFUSED, id, why, stored]);
-    if (handle.closed && handle.puts === 0) handle.send([CLOSED]);
+    if (handle.closed) this.#confirmClose(handle);
+  }
+
+  /** Answers CLOSE, when all that the handle has put is here. */
+  #confirmClose(handle: Handle): void {
+    if (handle.puts === 0 && missing(handle) <= 0) handle.send([CLOSED]);
   }
 
   // --- Items out -------------------------------------------------------------------
@@ -708,7 +717,7 @@ export class QueueCore {
       this.#recall(handle, true);
       this.#serve();
     }
-    if (handle.puts === 0) handle.send([CLOSED]);
+    this.#confirmClose(handle);
   }
 
   /** A handle's thread or port is gone. Its puts stay, also those that wait. */
@@ -731,9 +740,8 @@ export class QueueCore {
       }
     }
     const { words } = handle;
-    const admitted = words ? Atomics.load(words, ADMITTED) : handle.admitted;
-    const missing = (admitted - handle.arrived) | 0;
-    if (missing > 0) Atomics.sub(this.words, TAIL, missing);
+    const count = missing(handle);
+    if (count > 0) Atomics.sub(this.words, TAIL, count);
     if (!words) return;
     const unoffered = (Atomics.load(words, OFFERED) - handle.offered) | 0;
     if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);
@@ -765,6 +773,7 @@ export class QueueCore {
       dropItem(this.#store.shift());
     }
     this.#back = [];
+    Atomics.store(this.words, BACK, 0);
     this.#putters.forEach((putter) => this.#endPut(putter, "cancelled"));
     if (this.#ended) return;
     this.#ended = true;
@@ -863,6 +872,11 @@ export class QueueCore {
     for (let i = 0; i < count; i++) finishTask(this.words);
     this.#checkJoiners();
   }
+}
+
+/** How many items a handle has been admitted to put that have not come in. */
+function missing({ words, admitted, arrived }: Handle): number {
+  return ((words ? Atomics.load(words, ADMITTED) : admitted) - arrived) | 0;
 }
 
 function isInt32(value: unknown): value is number {

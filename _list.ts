@@ -30,12 +30,10 @@ export class List<E extends Entry> {
     entry.list = entry.previous = entry.next = undefined;
   }
 
-  /** Calls `visit` for each entry; it may take that entry out. */
+  /** Calls `visit` for each entry that is still here when its turn comes. */
   forEach(visit: (entry: E) => void): void {
-    for (let entry = this.first; entry;) {
-      const { next } = entry;
-      visit(entry);
-      entry = next;
-    }
+    const entries: E[] = [];
+    for (let entry = this.first; entry; entry = entry.next) entries.push(entry);
+    for (const entry of entries) if (entry.list === this) visit(entry);
   }
 }

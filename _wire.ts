@@ -25,7 +25,7 @@ export const REPLUG = 0x1dc0_0107;
 export const LAST = 0x1dc0_0108;
 
 // --- Queues, handle to owner -------------------------------------------------
-/** `[PUT, item]`: admitted already, through the shared words. */
+/** `[PUT, item, weight?, id?]`: admitted already, through the shared words; `id`: to be answered. */
 export const PUT = 0x1dc0_0110;
 /** `[PUT_SEVERAL, items]`: several of them. */
 export const PUT_SEVERAL = 0x1dc0_0111;

@@ -1,0 +1,505 @@
+// A queue in a simulated world: its owner's state machine and its handles, the published ones, in one
+// thread; the ports between them are arrays, whose frames arrive when the test says so, first in, first
+// out on each port. A thread can be ended between any two steps: what it has posted still arrives, then
+// its owner hears that it is gone.
+//
+// `check()` asserts the invariants at the head of `_core.ts`, and where each item is.
+
+import { assert, assertEquals } from "@std/assert";
+import { Client, type OwnerPort } from "../_client.ts";
+import { Handle, QueueCore } from "../_core.ts";
+import { drop, Parcel, register } from "../_handoff.ts";
+import type { OpenPort } from "../_endpoint.ts";
+import { DONE as SENT } from "../_outbox.ts";
+import { remoteClient } from "../_owner.ts";
+import {
+  EOF,
+  type Frame,
+  FREED,
+  GET,
+  ITEMS,
+  PUT,
+  PUT_PARCEL,
+  PUT_SEVERAL,
+  PUT_WAIT,
+  RECEIVED,
+  STORED,
+} from "../_wire.ts";
+import {
+  BACK,
+  BELL,
+  DROPPED,
+  GOT,
+  HANDLE_WORDS,
+  HEAD,
+  JOINERS,
+  LAST_RECEIVED,
+  OPEN,
+  PUTS,
+  QUEUE_WORDS,
+  STATE,
+  TAIL,
+} from "../_words.ts";
+
+/** An endpoint that is a name, and counts where it is alive. */
+export class Token {
+  static readonly alive: Map<string, number> = new Map();
+  readonly name: string;
+  open = true;
+  // deno-lint-ignore no-explicit-any
+  private readonly uncloneable: any = () => {};
+
+  constructor(name: string) {
+    this.name = name;
+    Token.alive.set(name, (Token.alive.get(name) ?? 0) + 1);
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    Token.alive.set(this.name, Token.alive.get(this.name)! - 1);
+  }
+}
+
+register("token", {
+  of: (value) =>
+    value instanceof Token
+      ? {
+        check() {
+          if (!value.open) throw new TypeError("Closed");
+        },
+        give() {
+          value.close();
+          return {
+            descriptor: { kind: "token", name: value.name },
+            ports: [],
+          };
+        },
+      }
+      : undefined,
+  make: ({ name }) => new Token(String(name)),
+  ports: () => [],
+});
+
+/** A copy as a port makes it, of what these tests post. */
+export function copied(value: unknown): unknown {
+  if (typeof value === "function" || value instanceof Token) {
+    throw new DOMException("Cannot be cloned", "DataCloneError");
+  }
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(copied);
+  const copy: Record<string, unknown> = {};
+  for (const key of Object.keys(value)) {
+    copy[key] = copied((value as Record<string, unknown>)[key]);
+  }
+  return copy;
+}
+
+/** The number of an item: items are numbers, or hold a token that is named by one. */
+export function numberOf(item: unknown): number {
+  if (typeof item === "number") return item;
+  if (item instanceof Parcel) {
+    const { endpoints } = item.message as { endpoints: { name: string }[] };
+    return Number(endpoints[0]!.name);
+  }
+  const { token } = item as { token?: Token };
+  if (token) return Number(token.name);
+  const { endpoints } = item as { endpoints: { name: string }[] };
+  return Number(endpoints[0]!.name);
+}
+
+/** A handle and the thread that it is in. */
+export class Member {
+  readonly index: number;
+  client!: Client;
+  handle!: Handle;
+  /** Frames on their way to the owner, and from it. */
+  readonly up: Frame[] = [];
+  readonly down: Frame[] = [];
+  /** Its thread runs. */
+  alive = true;
+  /** Its port is open at its side. */
+  open = true;
+  /** The owner knows that it is gone. */
+  gone = false;
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** Options of {@linkcode World}. */
+export interface WorldOptions {
+  maxsize: number;
+  /** Whether there is shared memory. */
+  words: boolean;
+  /** How many handles are in other threads. */
+  remotes: number;
+  /** Whether there is one in the owner's. */
+  local?: boolean;
+  joinable?: boolean;
+}
+
+/** See the module's comment. */
+export class World {
+  readonly core: QueueCore;
+  readonly members: Member[] = [];
+  /** Items that were lost on their way to a thread that ended. */
+  readonly lost: Set<number> = new Set();
+  /** For each item, the delivery that it was last seen in. */
+  readonly #deliveries = new Map<number, string>();
+  /** Items that came back from a handle. */
+  readonly returned: Set<number> = new Set();
+  /** The order in which gets and waiting puts have reached the owner. */
+  readonly #arrivals = new Map<string, number>();
+  readonly #words: boolean;
+  /** Every handle is closed. */
+  ended = false;
+
+  constructor(options: WorldOptions) {
+    const { maxsize, words, remotes, local = false, joinable = true } = options;
+    this.#words = words;
+    const counters = new Int32Array(QUEUE_WORDS);
+    this.core = new QueueCore(counters, maxsize, joinable);
+    if (local) this.members.push(this.#local(joinable));
+    for (let i = 0; i < remotes; i++) this.members.push(this.#remote(joinable));
+  }
+
+  // As in `_owner.ts`.
+  #local(joinable: boolean): Member {
+    const { core } = this;
+    const member = new Member(0);
+    const mine = new Int32Array(HANDLE_WORDS);
+    member.handle = new Handle(
+      (frame) => {
+        this.#sending(member, frame as Frame);
+        member.client.receive(frame as Frame);
+      },
+      mine,
+      true,
+    );
+    const port: OwnerPort = {
+      put: (item) => (core.put(member.handle, copied(item)), SENT),
+      post: (frame) => {
+        const [tag] = frame;
+        if (tag === EOF) {
+          member.open = false;
+          member.gone = true;
+          core.gone(member.handle);
+          return this.#endIfClosed();
+        }
+        this.#arriving(member, frame as Frame);
+        const copy = tag === PUT_WAIT ? copied(frame) : frame;
+        core.receive(member.handle, copy as Frame);
+        this.#endIfClosed();
+      },
+      take: () => core.take(),
+      close: () => {},
+      share: () => {
+        throw new Error("Not here");
+      },
+    };
+    member.client = new Client(port, core.maxsize, joinable, core.words, mine);
+    core.handles.add(member.handle);
+    return member;
+  }
+
+  #remote(joinable: boolean): Member {
+    const { core } = this;
+    const member = new Member(this.members.length);
+    const mine = this.#words ? new Int32Array(HANDLE_WORDS) : undefined;
+    member.handle = new Handle(
+      (frame) => {
+        this.#sending(member, frame as Frame);
+        if (!member.gone) member.down.push(copied(frame) as Frame);
+      },
+      mine,
+      false,
+    );
+    // What the handle needs of an open port.
+    const port = {
+      get open(): boolean {
+        return member.open && member.alive;
+      },
+      post(frame: unknown): void {
+        if (this.open) member.up.push(copied(frame) as Frame);
+      },
+      start() {},
+      close() {
+        member.open = false;
+      },
+    };
+    member.client = remoteClient(port as unknown as OpenPort, {
+      kind: "queue",
+      maxsize: core.maxsize,
+      joinable,
+      words: this.#words ? core.words : null,
+      mine: mine ?? null,
+    });
+    core.handles.add(member.handle);
+    return member;
+  }
+
+  /** When no handle can get any more, what is left is dropped. */
+  #endIfClosed(): void {
+    for (const handle of this.core.handles) if (!handle.closed) return;
+    this.core.end();
+    this.ended = true;
+  }
+
+  #arriving(member: Member, [tag, id]: Frame): void {
+    if (tag !== GET && tag !== PUT_WAIT) return;
+    this.#arrivals.set(`${member.index} ${id}`, this.#arrivals.size);
+  }
+
+  #arrival(handle: Handle, id: unknown): number | undefined {
+    const member = this.members.find((member) => member.handle === handle)!;
+    return this.#arrivals.get(`${member.index} ${id}`);
+  }
+
+  /** The owner serves a call: those that came earlier have been served. */
+  #sending(member: Member, [tag, id, , , claimed]: Frame): void {
+    const served = tag === ITEMS && claimed as number > 0
+      ? this.core.inspect().getters
+      : tag === STORED
+      ? this.core.inspect().putters
+      : [];
+    const mine = this.#arrival(member.handle, id) ?? Infinity;
+    if (mine === Infinity) return; // a parcel that had its place
+    for (const { handle, id } of served) {
+      assert(this.#arrival(handle, id)! > mine, "served in the order of calls");
+    }
+  }
+
+  // --- Steps ---------------------------------------------------------------------
+
+  /** Whether a frame is on its way to the owner, or the news that the thread has ended. */
+  canRise({ up, gone, alive, open }: Member): boolean {
+    return up.length > 0 || (!gone && (!alive || !open));
+  }
+
+  /** The next frame of a member reaches the owner. */
+  rise(member: Member): void {
+    const frame = member.up.shift();
+    if (frame && frame[0] !== EOF) {
+      this.#arriving(member, frame);
+      this.core.receive(member.handle, frame);
+      if (member.handle.closed) this.#endIfClosed();
+    } else {
+      member.gone = true;
+      member.up.length = 0;
+      this.#sink(member);
+      this.core.gone(member.handle);
+      this.#endIfClosed();
+    }
+  }
+
+  canFall({ down, alive, open }: Member): boolean {
+    return down.length > 0 && alive && open;
+  }
+
+  /** The next frame of the owner reaches a member. */
+  fall(member: Member): void {
+    member.client.receive(member.down.shift()!);
+  }
+
+  /** Ends a member's thread, or the port at its side was closed. */
+  end(member: Member): void {
+    member.alive = false;
+    this.#sink(member);
+  }
+
+  /** Frames that nobody will read: the runtime closes the ports in them. */
+  #sink(member: Member): void {
+    for (const [tag, , , , claimed, items] of member.down.splice(0)) {
+      if (tag !== ITEMS) continue;
+      for (const item of (items as unknown[]).slice(0, claimed as number)) {
+        if (typeof item !== "object") continue;
+        this.lost.add(numberOf(item));
+        drop(item);
+      }
+    }
+  }
+
+  // --- Where everything is -----------------------------------------------------------
+
+  /** Items that were put and wait, at the owner or on the way to it, admitted. */
+  available(): Set<number> {
+    const { store, back, base } = this.core.inspect();
+    const claimed = (Atomics.load(this.core.words, HEAD) - base) | 0;
+    const found = new Set<number>();
+    for (const item of store.slice(Math.max(0, claimed))) {
+      found.add(numberOf(item));
+    }
+    for (const { item } of back) found.add(numberOf(item));
+    for (const { up } of this.members) {
+      for (const [tag, item] of up) {
+        if (tag === PUT || tag === PUT_PARCEL) found.add(numberOf(item));
+        if (tag === PUT_SEVERAL) {
+          for (const each of item as unknown[]) found.add(numberOf(each));
+        }
+      }
+    }
+    return found;
+  }
+
+  /** Items that were posted to a handle, as far as the owner knows. */
+  #inFlight(): Map<number, string> {
+    const found = new Map<number, string>();
+    for (const { handle, index, up } of this.members) {
+      const { words } = handle;
+      const told = up.filter(([tag]) => tag === RECEIVED)
+        .map(([, seq]) => seq as number);
+      const received = words
+        ? Atomics.load(words, LAST_RECEIVED)
+        : Math.max(-1, ...told);
+      for (const [id, { items }] of handle.offers) {
+        for (const item of items) found.set(numberOf(item), `${index} ?${id}`);
+      }
+      for (const { seq, items } of handle.inFlight) {
+        if (received - seq >= 0) continue;
+        for (const item of items) {
+          const number = numberOf(item);
+          assert(!found.has(number), `item ${number} is in flight twice`);
+          found.set(number, `${index} ${seq}`);
+        }
+      }
+    }
+    return found;
+  }
+
+  /** Asserts the invariants. `got`: the items that callers have. */
+  check(got: ReadonlySet<number>): void {
+    const { words, maxsize } = this.core;
+    const state = this.core.inspect();
+    const { getters, putters, back } = state;
+    const load = (word: number) => Atomics.load(words, word);
+    const size = load(TAIL) - load(GOT);
+    assert(size >= 0, `size ${size} >= 0`);
+    assert(maxsize === 0 || size <= maxsize, `size ${size} <= ${maxsize}`);
+    assertEquals(load(BACK), back.length, "BACK");
+    const end = load(JOINERS) - state.joiners.length;
+    assert(end === 0 || (end === 1 && this.ended), "JOINERS");
+    let waiting = putters.length;
+    let freed = false;
+    for (const { up, alive, gone } of this.members) {
+      if (!alive && !gone) freed = true;
+      for (const [tag] of up) {
+        if (tag === PUT_WAIT && this.#words) waiting++;
+        if (tag === FREED) freed = true;
+      }
+    }
+    assertEquals(load(PUTS), waiting, "PUTS");
+    const room = maxsize === 0 || size < maxsize;
+    if (putters.length > 0) {
+      assertEquals(load(STATE), OPEN, "no put waits after a shutdown");
+      assert(!room || freed, "a put waits only while there is no room");
+      assert(load(BELL) === 1 || freed, "the bell is set while a put waits");
+    }
+    if (getters.length > 0) {
+      const arrived = state.base + state.store.length;
+      const there = back.length + Math.max(0, arrived - load(HEAD));
+      const { max, underway } = getters[0]!;
+      const expects = max > 1 && underway !== undefined && underway.size > 0;
+      assert(
+        there === 0 || (expects && there < max),
+        "a get waits only while nothing is there",
+      );
+      if (load(STATE) !== OPEN) {
+        assert(load(STATE) !== DROPPED, "no get waits in a dropped queue");
+        assert(size > 0 || freed, "no get waits in a drained queue");
+        assert(
+          load(BELL) === 1 || freed,
+          "the bell is set until it is drained",
+        );
+      }
+    }
+    assertEquals(
+      state.impatient,
+      getters.filter(({ wait, underway }) => !wait || underway).length,
+      "gets that wait for what is on its way",
+    );
+    for (let i = 1; i < back.length; i++) {
+      assert(back[i]!.index < back[i - 1]!.index, "what came back is in order");
+    }
+    for (const { handle, gone } of this.members) {
+      if (!gone) continue;
+      assertEquals(handle.inFlight.length, 0, "nothing is held for the dead");
+      assert(!getters.some((getter) => getter.handle === handle), "nor a get");
+      assert(!state.joiners.some((join) => join.handle === handle), "nor join");
+    }
+    this.#checkPlaces(got);
+  }
+
+  /** Whether an item was on its way to another handle before. */
+  strayed(item: number, { index }: Member): boolean {
+    const delivery = this.#deliveries.get(item);
+    return this.returned.has(item) ||
+      (delivery !== undefined && !delivery.startsWith(`${index} `));
+  }
+
+  #checkPlaces(got: ReadonlySet<number>): void {
+    const available = this.available();
+    const inFlight = this.#inFlight();
+    for (const number of available) {
+      assert(!got.has(number), `item ${number} was got and is there again`);
+      assert(!inFlight.has(number), `item ${number} is in two places`);
+      if (this.#deliveries.has(number)) this.returned.add(number);
+    }
+    for (const [number, delivery] of inFlight) {
+      assert(!got.has(number), `item ${number} was got and is in flight`);
+      const before = this.#deliveries.get(number);
+      if (before && before !== delivery) this.returned.add(number);
+      this.#deliveries.set(number, delivery);
+    }
+  }
+
+  /** All of the state, as text: two worlds with the same text go on alike. */
+  fingerprint(): string {
+    const { words } = this.core;
+    const { base, store, back, getters, putters, joiners } = this.core
+      .inspect();
+    const call = ({ handle, id, slot }: {
+      handle: Handle;
+      id: number;
+      slot?: number;
+    }) => [this.members.findIndex((m) => m.handle === handle), id, slot];
+    return JSON.stringify([
+      [...words],
+      base,
+      store,
+      back,
+      getters.map((g) => [
+        ...call(g),
+        g.max,
+        g.wait,
+        [...g.underway ?? []].map(([h, n]) => [call({ handle: h, id: 0 }), n]),
+      ]),
+      putters.map((p) => [...call(p), p.items, p.stored]),
+      joiners.map(call),
+      this.members.map(({ client, handle, up, down, alive, open, gone }) => [
+        up,
+        down,
+        alive,
+        open,
+        gone,
+        client.inspect(),
+        handle.words && [...handle.words],
+        handle.admitted,
+        handle.arrived,
+        handle.seq,
+        handle.inFlight,
+        [...handle.offers],
+        handle.offered,
+        handle.ahead,
+        handle.window,
+        handle.puts,
+        handle.closed,
+      ]),
+    ]);
+  }
+}
+
+/** Lets promises settle. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 8; i++) await null;
+}
