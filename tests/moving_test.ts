@@ -1,3 +1,4 @@
+import { runtime } from "./_runtime.ts";
 import {
   assert,
   assertEquals,
@@ -688,7 +689,10 @@ test(
 );
 
 test("endpoints in messages to a thread that ends get closed", async () => {
-  for (const how of ["never unpacked", "unread", "in use"]) {
+  // Bun 1.4 may lose, and never close, what was posted to a worker itself that
+  // is terminated before it reads: no event, no lock tells of that.
+  const first = runtime === "bun" ? [] : ["never unpacked"];
+  for (const how of [...first, "unread", "in use"]) {
     const [a, b] = Pipe<Any>();
     const [c, d] = Pipe<Any>();
     const run = spawnTask(
