@@ -78,3 +78,18 @@ export async function stdArgs(): Promise<string[]> {
 
 /** `npx`, as it is called here. */
 export const NPX: string = Deno.build.os === "windows" ? "npx.cmd" : "npx";
+
+/** The command itself where it is new enough, or else that of the npm registry. */
+export async function find(
+  name: string,
+  npm: string,
+  fits: (version: string) => boolean,
+): Promise<[command: string, args: string[]]> {
+  const version = await output(name, ["--version"]);
+  if (version !== null && fits(version.trim().replace(/^v/, ""))) {
+    console.log(`${name} ${version.trim()}`);
+    return [name, []];
+  }
+  console.log(`npx ${npm}`);
+  return [NPX, ["--yes", npm]];
+}

@@ -1,6 +1,6 @@
 // `deno task test`, `test:bun`, `test:node`: one suite, three runtimes. Arguments pass through.
 
-import { NPX, output, ROOT, run, stdArgs } from "./_tools.ts";
+import { find, ROOT, run, stdArgs } from "./_tools.ts";
 
 interface Counts {
   passed: number;
@@ -38,21 +38,6 @@ async function inDeno(report: string, args: string[]): Promise<number> {
   const files = given(args) ? [] : ["tests/"];
   const std = await stdArgs();
   return run(Deno.execPath(), ["test", ...options, ...std, ...args, ...files]);
-}
-
-/** The command itself where it is new enough, or else that of the npm registry. */
-async function find(
-  name: string,
-  npm: string,
-  fits: (version: string) => boolean,
-): Promise<[command: string, args: string[]]> {
-  const version = await output(name, ["--version"]);
-  if (version !== null && fits(version.trim().replace(/^v/, ""))) {
-    console.log(`${name} ${version.trim()}`);
-    return [name, []];
-  }
-  console.log(`npx ${npm}`);
-  return [NPX, ["--yes", npm]];
 }
 
 async function inBun(report: string, args: string[]): Promise<number> {

@@ -1,0 +1,121 @@
+// The table of a run, ratios first.
+
+import type { Result } from "./_rows.ts";
+
+/** All that a run has measured. */
+export interface Results {
+  commit: string;
+  cores: number;
+  system: string;
+  rounds: number;
+  versions: Record<string, string>;
+  /** By runtime. */
+  runtimes: Record<string, Result[]>;
+  /** Rates, by row. */
+  python: Record<string, number>;
+}
+
+/** The floor's fastest way in this runtime. */
+function best({ floor, rates }: Result): string | undefined {
+  return floor.filter((way) => way in rates)
+    .sort((a, b) => rates[b]! - rates[a]!)[0];
+}
+
+function ratio(result: Result): string {
+  const way = best(result);
+  if (way !== undefined) return result.ratios[way]!.toFixed(2);
+  const { goalRate, rates } = result;
+  return goalRate ? compact(rates.module!) : "";
+}
+
+function compact(rate: number): string {
+  if (rate >= 1e6) return `${(rate / 1e6).toFixed(2)} M`;
+  if (rate >= 1e4) return `${(rate / 1e3).toFixed(0)} k`;
+  return rate >= 100 ? rate.toFixed(0) : rate.toFixed(1);
+}
+
+function goal({ goal, goalRate }: Result): string {
+  if (goalRate) return `≥ ${compact(goalRate)}/s`;
+  return goal === undefined ? "" : `≥ ${Number(goal.toFixed(2))}`;
+}
+
+function line(cells: string[]): string {
+  return `| ${cells.join(" | ")} |`;
+}
+
+function tabled(head: string[], rows: string[][]): string[] {
+  return [
+    line(head),
+    line(head.map((_, i) => i === 0 ? "---" : "--:")),
+    ...rows.map(line),
+  ];
+}
+
+/** Markdown. */
+export function report(results: Results): string {
+  const { runtimes, python, versions, commit, cores, system, rounds } = results;
+  const names = Object.keys(runtimes);
+  const rows = new Map<string, Result>();
+  for (const list of Object.values(runtimes)) {
+    for (const result of list) rows.set(result.name, result);
+  }
+  const of = (runtime: string, row: string) =>
+    runtimes[runtime]!.find(({ name }) => name === row);
+  const ratios = [...rows.values()].map((row) => [
+    row.name,
+    goal(row),
+    ...names.map((name) => {
+      const result = of(name, row.name);
+      return result ? ratio(result) : "";
+    }),
+  ]);
+  const beside = Object.keys(python).filter((row) => rows.has(row));
+  const against = beside.map((row) => [
+    row,
+    ...names.map((name) => {
+      const rate = of(name, row)?.rates.module;
+      return rate ? (rate / python[row]!).toFixed(1) : "";
+    }),
+    `${compact(python[row]!)}/s`,
+  ]);
+  const rates = [...rows.values()].flatMap((row) => {
+    const ways = new Set(
+      names.flatMap((name) => Object.keys(of(name, row.name)?.rates ?? {})),
+    );
+    return [...ways].map((way) => [
+      row.name,
+      way,
+      ...names.map((name) => {
+        const rate = of(name, row.name)?.rates[way];
+        return rate ? compact(rate) : "";
+      }),
+      row.unit,
+    ]);
+  });
+  return [
+    "# Results",
+    "",
+    `Made by \`deno task bench\`: commit ${commit}, ${cores} cores, ${system}, medians of ${rounds} rounds in which all ways took turns. ` +
+    Object.entries(versions).map(([name, at]) => `${name} ${at}`).join(", ") +
+    ".",
+    "",
+    "The floor is a bare `MessagePort` that carries one message a post: no end of file, no order with bytes, and no backpressure, " +
+    "except that messages of 64 KiB and more are acknowledged so that at most 4 MiB are on their way, as in a Connection. " +
+    "Bytes: the better of cloning them and of transferring a copy; for `recv_bytes_into` the bare port's reader copies into its buffer too.",
+    "",
+    "## The module's rate divided by the floor's",
+    "",
+    ...tabled(["", "goal", ...names], ratios),
+    ...(beside.length === 0 ? [] : [
+      "",
+      "## The module's rate divided by that of Python's `multiprocessing.Pipe`",
+      "",
+      ...tabled(["", ...names, "Python"], against),
+    ]),
+    "",
+    "## Rates per second",
+    "",
+    ...tabled(["", "", ...names, "of"], rates),
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,97 @@
+// What a bench is made of, and how it is measured.
+
+/** One way to do the work of a row, set up and ready to run. */
+export interface Way {
+  /** Does the work once; resolves to how much of it was done in a second. */
+  round(): Promise<number>;
+  /** Takes down what was set up. */
+  end?(): void | Promise<void>;
+}
+
+/** One line of the table. */
+export interface Row {
+  /** Unique; `python.py` uses the same names. */
+  name: string;
+  /** What a rate counts: `messages`, `MB`, ... */
+  unit: string;
+  /** `module` against the best of these is the ratio that counts. */
+  floor: string[];
+  /** What that ratio should be at least. */
+  goal?: number;
+  /** For a goal that is a rate, not a ratio. */
+  goalRate?: number;
+  /** The ways by name; one of them is `module`. A way that this runtime cannot go is `undefined`. */
+  ways: Record<string, () => Promise<Way | undefined>>;
+}
+
+/** What was measured. */
+export interface Result {
+  name: string;
+  unit: string;
+  floor: string[];
+  goal?: number | undefined;
+  goalRate?: number | undefined;
+  /** Median rates. */
+  rates: Record<string, number>;
+  /** `module` against each of the others: medians of the rounds' own ratios. */
+  ratios: Record<string, number>;
+}
+
+const WARM_UP = 3;
+
+/** The median. */
+export function median(values: number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? sorted[middle]!
+    : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Runs `work`, which does `amount` of something; resolves to its rate. */
+export async function rate(
+  amount: number,
+  work: () => void | Promise<unknown>,
+): Promise<number> {
+  const start = performance.now();
+  await work();
+  return amount / ((performance.now() - start) / 1000);
+}
+
+/**
+ * Measures a row: all ways take turns within each round, each round in
+ * another order, so that whatever else the machine does hits all of them.
+ */
+export async function measure(row: Row, rounds: number): Promise<Result> {
+  const ways: [string, Way, number[]][] = [];
+  for (const [name, make] of Object.entries(row.ways)) {
+    const way = await make();
+    if (way) ways.push([name, way, []]);
+  }
+  for (let i = 0; i < WARM_UP + rounds; i++) {
+    for (let j = 0; j < ways.length; j++) {
+      const [, way, rates] = ways[(i + j) % ways.length]!;
+      const measured = await way.round();
+      if (i >= WARM_UP) rates.push(measured);
+    }
+  }
+  for (const [, way] of ways) await way.end?.();
+  const own = ways.find(([name]) => name === "module")?.[2] ?? [];
+  const { name, unit, floor, goal, goalRate } = row;
+  return {
+    name,
+    unit,
+    floor,
+    goal,
+    goalRate,
+    rates: Object.fromEntries(
+      ways.map(([name, , rates]) => [name, median(rates)]),
+    ),
+    ratios: Object.fromEntries(
+      ways.filter(([name]) => name !== "module").map(([name, , rates]) => [
+        name,
+        median(own.map((rate, i) => rate / rates[i]!)),
+      ]),
+    ),
+  };
+}
