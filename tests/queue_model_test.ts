@@ -609,7 +609,8 @@ class WildHistory extends History {
   #fullAt = 0;
   #checked = 0;
 
-  act(): void {
+  /** One random call or event; `again`: in the same turn as another. */
+  act(again = false): void {
     const { random } = this;
     if (this.usable.length === 0) return;
     const member = random.pick(this.usable);
@@ -631,8 +632,10 @@ class WildHistory extends History {
       this.start("join", member, [], (_, s) => client.join(s), "signal");
     } else if (dice < 93) {
       this.start("qsize", member, [], () => client.size(), "wait");
-    } else if (dice < 96) this.kill(member);
-    else if (dice < 99) {
+    } else if (dice < 96) {
+      // Not in the turn in which it may have claimed an item: that is its own.
+      if (!again) this.kill(member);
+    } else if (dice < 99) {
       this.log.push(`${this.step} ${member.index}: closes`);
       client.close();
       this.start(
@@ -742,7 +745,7 @@ test(
           if (!random.chance(eager) || !history.deliver()) {
             (history as WildHistory).act();
             // Calls in one turn share posts.
-            if (random.chance(0.2)) (history as WildHistory).act();
+            if (random.chance(0.2)) (history as WildHistory).act(true);
           }
           await history.after();
         }
