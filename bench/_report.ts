@@ -108,7 +108,7 @@ export function report(results: Results): string {
     ...tabled(["", "goal", ...names], ratios),
     ...(beside.length === 0 ? [] : [
       "",
-      "## The module's rate divided by that of Python's `multiprocessing.Pipe`",
+      "## The module's rate divided by that of Python's `multiprocessing`",
       "",
       ...tabled(["", ...names, "Python"], against),
     ]),

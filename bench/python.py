@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from multiprocessing import Pipe, Process
+from multiprocessing import Barrier, Pipe, Process, Queue
 from statistics import median
 
 ROUNDS = int(sys.argv[1])
@@ -50,8 +50,9 @@ def measure(name, count, target, args, work):
         work(here)
         if i >= 2:
             rates.append(count / (time.perf_counter() - start))
-    here.close()
+    process.terminate()
     process.join()
+    here.close()
     print(json.dumps({"name": name, "rate": median(rates)}), flush=True)
 
 
@@ -86,6 +87,57 @@ def raw_bytes(names, size, count):
         measure(name, count, sink, (count, size), work)
 
 
+def consume(q, done, together):
+    while True:
+        taken = 0
+        while q.get() is not None:
+            taken += 1
+        done.put(taken)
+        together.wait()  # the other marks are for the others
+
+
+def produce(q, go, count, marks):
+    while go.get():
+        for _ in range(count):
+            q.put(FLAT)
+        for _ in range(marks):
+            q.put(None)
+
+
+def queue(name, consumers, from_worker=False, maxsize=0, count=10000):
+    """`consumers` 0: the owner consumes."""
+    if ROWS and not any(part in name for part in ROWS):
+        return
+    q, go, done = Queue(maxsize), Queue(), Queue()
+    together = Barrier(max(consumers, 1))
+    processes = [Process(target=consume, args=(q, done, together), daemon=True) for _ in range(consumers)]
+    if from_worker:
+        processes.append(Process(target=produce, args=(q, go, count, consumers), daemon=True))
+    for process in processes:
+        process.start()
+    rates = []
+    for i in range(ROUNDS + 2):
+        start = time.perf_counter()
+        if from_worker:
+            go.put(True)
+        else:
+            for _ in range(count):
+                q.put(FLAT)
+            for _ in range(consumers):
+                q.put(None)
+        if consumers:
+            taken = sum(done.get() for _ in range(consumers))
+            assert taken == count
+        else:
+            for _ in range(count):
+                q.get()
+        if i >= 2:
+            rates.append(count / (time.perf_counter() - start))
+    for process in processes:
+        process.terminate()
+    print(json.dumps({"name": name, "rate": median(rates)}), flush=True)
+
+
 if __name__ == "__main__":
     round_trip("round trip, integer", 1)
     round_trip("round trip, {id, name}", FLAT)
@@ -95,3 +147,9 @@ if __name__ == "__main__":
     raw_bytes(["bytes 64 B awaited", "bytes 64 B burst"], 64, 5000)
     for label, size, count in [("4 KiB", 4 * KIB, 3000), ("64 KiB", 64 * KIB, 500), ("1 MiB", MIB, 50), ("16 MiB", 16 * MIB, 2)]:
         raw_bytes([f"bytes {label}, recv_bytes", f"bytes {label}, recv_bytes_into"], size, count)
+    queue("queue, owner to 1 worker", 1)
+    queue("queue, owner to 2 workers", 2)
+    queue("queue, owner to 4 workers", 4)
+    queue("queue, maxsize 1000", 1, maxsize=1000)
+    queue("queue, worker to owner", 0, from_worker=True)
+    queue("queue, worker to worker", 1, from_worker=True)
