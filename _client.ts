@@ -117,6 +117,14 @@ interface Call {
   givenUp: boolean;
 }
 
+/** An item of a `put_many` whose own put decides: it holds an endpoint, or cannot be cloned. */
+class Alone {
+  readonly value: unknown;
+  constructor(value: unknown) {
+    this.value = value;
+  }
+}
+
 /** The most items of one `put_many` that are posted before it looks again. */
 const CHUNK = 256;
 
@@ -343,7 +351,9 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const call = this.#call<void>("put", timeout, signal);
+    // Several are not stored at one moment: only the owner can end that.
+    const slotted = items.length < 2;
+    const call = this.#call<void>("put", timeout, signal, slotted);
     const { words, mine } = this;
     if (words) {
       // Side by side: a thread is not terminated between the two.
@@ -379,14 +389,17 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
+    const left = () =>
+      deadline === Infinity ? Infinity : Math.max(0, deadline - now());
     this.#running++;
     try {
-      for (const item of Array.isArray(items) ? this.#putNow(items) : items) {
-        const left = deadline === Infinity
-          ? Infinity
-          : Math.max(0, deadline - now());
-        if (signal?.aborted) throw signal.reason;
-        await this.put(item, undefined, left, signal);
+      if (Array.isArray(items)) {
+        await this.#putRest(this.#putNow(items), left, signal);
+      } else {
+        for (const item of items) {
+          if (signal?.aborted) throw signal.reason;
+          await this.put(item, undefined, left(), signal);
+        }
       }
       await this.#lastPut; // posted, not only called
     } finally {
@@ -403,6 +416,27 @@ export class Client implements Endpoint {
       this.owner.post([CLOSE]);
     }
     this.#closeIfEnded();
+  }
+
+  /** Puts what there was no room for: plain items line up together. */
+  async #putRest(
+    items: unknown[],
+    left: () => number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    for (let at = 0; at < items.length;) {
+      if (signal?.aborted) throw signal.reason;
+      let end = at;
+      while (end < items.length && !(items[end] instanceof Alone)) end++;
+      if (end > at + 1 && this.#drafts === 0 && !this.gone) {
+        await this.#offer(items.slice(at, end), undefined, left(), signal);
+        at = end;
+      } else {
+        const item = items[at++];
+        const value = item instanceof Alone ? item.value : item;
+        await this.put(value, undefined, left(), signal);
+      }
+    }
   }
 
   /** Puts as much as there is room for; returns the rest, as it is now. */
@@ -427,7 +461,7 @@ export class Client implements Endpoint {
       try {
         return snapshot(item);
       } catch {
-        return item; // its put decides: an endpoint, or an error in its turn
+        return new Alone(item);
       }
     });
   }
@@ -576,12 +610,13 @@ export class Client implements Endpoint {
     kind: Call["kind"],
     timeout: number,
     signal: AbortSignal | undefined,
+    slotted = kind !== "ask",
   ): Call {
     const id = ++this.#lastId;
     const waiter = new Waiter<T>();
     let slot = 0;
     const canEnd = signal !== undefined || (timeout > 0 && timeout < Infinity);
-    if (canEnd && kind !== "ask" && this.#freeSlots.length > 0) {
+    if (canEnd && slotted && this.#freeSlots.length > 0) {
       slot = this.#freeSlots.pop()!;
       Atomics.store(this.mine!, slot, id | 0);
     }
@@ -623,10 +658,14 @@ export class Client implements Endpoint {
       : call.kind === "get"
       ? empty()
       : full();
-    if (call.slot > 0) {
+    const asks = why === "timeout" && call.kind === "get" &&
+      this.#mayHaveItems();
+    if (call.slot > 0 && !asks) {
       // Served already: the answer is on its way.
       if (!endSlot(this.mine!, call.slot, call.id | 0)) return;
-    } else if (call.kind === "put" || (call.kind === "get" && this.words)) {
+    } else if (
+      asks || call.kind === "put" || (call.kind === "get" && this.words)
+    ) {
       if (call.givenUp) return;
       call.givenUp = true;
       call.reason = reason;
@@ -635,6 +674,11 @@ export class Client implements Endpoint {
     this.#forget(call);
     call.waiter.fail(reason);
     this.owner.post([CANCEL, call.id]);
+  }
+
+  /** Whether only the owner can say that a get finds nothing, however late. */
+  #mayHaveItems(): boolean {
+    return this.words === undefined || sizeOf(this.words) > 0;
   }
 
   // --- Frames of the owner -----------------------------------------------------------

@@ -1,7 +1,15 @@
 // Functions for `spawnTask` that use queues.
 
-import type { Connection, JoinableQueue, Queue } from "../../mod.ts";
-import { Pipe, ShutDown } from "../../mod.ts";
+import {
+  type Connection,
+  JoinableQueue,
+  Pipe,
+  Queue,
+  ShutDown,
+} from "../../mod.ts";
+import { force } from "../../_endpoint.ts";
+import { exit } from "../_worker.ts";
+import type { Order } from "../_holder.ts";
 
 /** Gets until the queue is shut down; returns what it got. */
 export async function drain(
@@ -66,4 +74,94 @@ export async function put_in_order(
   a.close();
   conn.close();
   q.close();
+}
+
+/** Loops without returning to its events, until word 0 is not 0. */
+function block(words: Int32Array): void {
+  Atomics.store(words, 1, 1);
+  while (Atomics.load(words, 0) === 0);
+}
+
+// deno-lint-ignore no-explicit-any
+type Anything = any;
+
+/** Holds endpoints by name, and calls what it is told to (see `_holder.ts`). */
+export async function holder(
+  { control, noSharedMemory, given }: {
+    control: Connection<unknown>;
+    noSharedMemory: boolean;
+    given: Record<string, unknown>;
+  },
+): Promise<void> {
+  force.noSharedMemory = noSharedMemory;
+  const things = new Map<string, Anything>(Object.entries(given));
+  const aborters = new Map<string, AbortController>();
+  const aborter = (name: string) => {
+    if (!aborters.has(name)) aborters.set(name, new AbortController());
+    return aborters.get(name)!;
+  };
+  const resolve = (value: Anything): unknown => {
+    if (typeof value !== "object" || value === null) return value;
+    if ("$held" in value) return things.get(value.$held);
+    if ("$signal" in value) return aborter(value.$signal).signal;
+    if ("$uncloneable" in value) return () => {};
+    if (Array.isArray(value)) return value.map(resolve);
+    if (Object.getPrototypeOf(value) !== Object.prototype) return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([key, field]) => [key, resolve(field)]),
+    );
+  };
+  const perform = (order: Order): unknown => {
+    const { op, name, value, method = "", args = [], as } = order;
+    switch (op) {
+      case "hold":
+        return void things.set(name, value);
+      case "make": {
+        const kind = value === "Queue" ? Queue : JoinableQueue;
+        return void things.set(name, new kind(args[0] as number));
+      }
+      case "give":
+        return { value: things.get(name) };
+      case "abort":
+        return aborter(name).abort(new Error(value as string));
+      case "leave":
+        if (name === "exit") exit();
+        else if (name === "return") {
+          control.close();
+          things.clear();
+        } else {
+          setTimeout(() => {
+            throw new Error("Thrown on request");
+          });
+        }
+        return new Promise(() => {});
+      case "call": {
+        if (name === "self") {
+          // The answer leaves before the loop begins.
+          control.send({ id: order.id, called: true });
+          return Promise.resolve().then(() => block(args[0] as Int32Array));
+        }
+        const result = things.get(name)[method](...args.map(resolve));
+        control.send({ id: order.id, called: true });
+        if (as === undefined) return result;
+        return Promise.resolve(result).then((got) => void things.set(as, got));
+      }
+      default:
+        throw new Error(`Cannot ${op}`);
+    }
+  };
+  try {
+    for await (const order of control as Connection<Order>) {
+      Promise.resolve().then(() => perform(order)).then(
+        (ok) => control.send({ id: order.id, ok }),
+        ({ name, message }) =>
+          control.send({ id: order.id, error: { name, message } }),
+      ).catch(() => {});
+    }
+  } catch (error) {
+    if (things.size > 0) throw error;
+    return; // told to return
+  }
+  for (const thing of things.values()) thing?.close?.();
+  control.close();
 }
