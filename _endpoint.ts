@@ -417,16 +417,23 @@ export function adopt(raw: MessagePort): OpenPort {
 /**
  * Node refuses to transfer a port whose other side is gone. Takes what is
  * queued in a port that is about to travel, and returns the port as far as it
- * can still travel. Elsewhere there is nothing to do.
+ * can still travel. Elsewhere a port that was started, and is not posted in
+ * this turn, would dispatch to nobody what comes in: moved within the thread,
+ * with all that is queued in it, it is a port that was never started.
  */
 export function beforeTravel(
   port: OpenPort,
   take: (data: unknown) => boolean,
 ): boolean {
   const receive = workerThreads?.receiveMessageOnPort;
+  if (!receive) {
+    const { raw } = port;
+    if (port.started) port.raw = structuredClone(raw, { transfer: [raw] });
+    return true;
+  }
   const { port1, port2 } = new MessageChannel();
   try {
-    if (!receive || Object.hasOwn(port1, "on")) return true;
+    if (Object.hasOwn(port1, "on")) return true;
     for (let got; (got = receive(port.raw));) {
       if (!take(got.message)) return false;
     }
