@@ -227,6 +227,9 @@ function taker(): Take | null {
     : quick = dressing() ? null : workerThreads?.receiveMessageOnPort ?? null;
 }
 
+// A port has one owner: a message that names it again is a forgery.
+const owned = new WeakSet<MessagePort>();
+
 /** One message port of this thread: not started until {@linkcode OpenPort.start}. */
 export class OpenPort {
   /** The platform's port; only to be posted, inside a transfer list. */
@@ -242,10 +245,16 @@ export class OpenPort {
   /** The other end, when both were made in this thread. */
   twin: OpenPort | undefined;
   /** Web Locks only: what this port has to do with them. */
-  readonly watch: Watch = { received: 0, user: false, named: false };
+  readonly watch: Watch = {
+    received: 0,
+    user: false,
+    named: false,
+    peer: undefined,
+  };
 
   constructor(raw: MessagePort) {
     this.raw = raw;
+    owned.add(raw);
     openPorts++;
     // Node says it once, whether the port has been started or not.
     if (closeEvents() && !dressing()) raw.addEventListener("close", this.lost);
@@ -263,6 +272,7 @@ export class OpenPort {
     if (closeEvents()) raw.addEventListener("close", this.lost);
     raw.start();
     (raw as Refable).unref?.(); // after the listeners: adding one refs again
+    if (this.watch.peer) watchPeer(this, this.watch.peer);
   }
 
   /** The other side had gone before the start: no event will tell of what it sent. */
@@ -306,6 +316,7 @@ export class OpenPort {
   #deafen(): boolean {
     if (!this.open) return false;
     this.open = false;
+    owned.delete(this.raw);
     openPorts--;
     dismiss(this);
     if (this.started) {
@@ -345,7 +356,7 @@ export class OpenPort {
   #receive(data: unknown): void {
     if (!this.open) scrap(data);
     else if (Array.isArray(data) && data[0] === HELLO) {
-      watchPeer(this, data[1], data[2]);
+      greeted(this, data);
     } else {
       this.watch.received++;
       this.#listener!.frame(this, data);
@@ -381,7 +392,8 @@ function scrapPort(raw: MessagePort): void {
     const receive = workerThreads!.receiveMessageOnPort!;
     for (let got; (got = receive(raw));) scrap(got.message);
   }
-  closeMethod!.call(raw);
+  if (watchesPeers()) linger(raw);
+  else closeMethod!.call(raw);
 }
 
 /** Closes the ports in a message that nobody will read. */
@@ -397,8 +409,9 @@ export function scrap(message: unknown): void {
   }
 }
 
-/** Takes over a port that came in with a message. */
-export function adopt(raw: MessagePort): OpenPort {
+/** Takes over a port that came in with a message, and what was known of its other side. */
+export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
+  if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
   const receive = workerThreads?.receiveMessageOnPort;
   if (receive) {
     const { port1, port2 } = new MessageChannel();
@@ -410,6 +423,7 @@ export function adopt(raw: MessagePort): OpenPort {
     closeMethod!.call(port2);
   }
   const port = new OpenPort(raw);
+  port.watch.peer = peer;
   if (watchesPeers()) introduce(port);
   return port;
 }
@@ -523,13 +537,27 @@ export function startedPortsTravel(): boolean {
 //
 //  M dies after 1: N gets the port. N dies before 3: B is not told (a worker
 //  that never unpacked what it was sent). B moves as well: its HELLO() and the
-//  HELLO of its next holder come after what B posted, whoever reads them.
+//  HELLO of its next holder come after what B posted, whoever reads them; whom
+//  it watched goes along with it.
+//
+// A port that closes says so (HELLO(null)), and listens on until the other side
+// has done the same: what it dropped may hold ports, which are to be closed.
 
-/** `[HELLO, name]`: the thread at this side; without a name: this side moves. */
+/** `[HELLO, name, origin]`: the thread at this side; `[HELLO]`: this side moves; `[HELLO, null]`: it is closed. */
 const HELLO = "ipc:hello";
+const LINGER_MS = 1000;
 const LOCK = "@ipc/multiprocessing:";
 /** A lock can be released before the last messages of its thread are dispatched. */
 const QUIET_MS = 20;
+
+/** Where the other side of a port is: the name of the thread, its origin. */
+export type Peer = [name: string, origin: string];
+
+/** Whether a field of a message names a thread. */
+export function isPeer(field: unknown): field is Peer {
+  return Array.isArray(field) && field.length === 2 &&
+    field.every((word) => typeof word === "string");
+}
 
 interface Watch {
   /** How many frames have come in. */
@@ -538,7 +566,9 @@ interface Watch {
   user: boolean;
   /** The other side knows this thread. */
   named: boolean;
-  /** Ends the watch on the thread at the other side. */
+  /** The thread at the other side, as far as known. */
+  peer: Peer | undefined;
+  /** Ends the watch on it. */
   stop?: () => void;
 }
 
@@ -619,21 +649,45 @@ function origin(): string {
   return String((globalThis as { origin?: string }).origin);
 }
 
-/** Watches the thread that a HELLO names, and no other. */
-function watchPeer(port: OpenPort, name: unknown, from: unknown): void {
+/** A HELLO came in. */
+function greeted(port: OpenPort, [, name, from]: unknown[]): void {
+  if (name === null) return port.lost();
+  const peer = [name, from];
+  watchPeer(port, isPeer(peer) ? peer : undefined);
+}
+
+/** Watches this thread, and no other. */
+function watchPeer(port: OpenPort, peer: Peer | undefined): void {
   const { watch } = port;
   watch.stop?.();
   delete watch.stop;
-  if (
-    typeof name !== "string" || name === threadName() || from !== origin() ||
-    !watchesPeers()
-  ) return;
+  watch.peer = peer;
+  if (!peer || !watchesPeers()) return;
+  const [name, from] = peer;
+  if (name === threadName() || from !== origin()) return;
   const stopped = new AbortController();
   const { signal } = stopped;
   watch.stop = () => stopped.abort();
   host.navigator!.locks!.request(LOCK + name, { signal }, () => {
     mourn(port, signal);
   }).catch(() => {});
+}
+
+/** Closes a port that nobody reads any more, and the ports in what still comes in. */
+function linger(raw: MessagePort): void {
+  const hear = ({ data }: MessageEvent) => {
+    if (!Array.isArray(data) || data[0] !== HELLO) scrap(data);
+    else if (data[1] === null) end();
+  };
+  const end = () => {
+    clearTimeout(timer);
+    raw.removeEventListener("message", hear);
+    closeMethod!.call(raw);
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  postMessage!.call(raw, [HELLO, null]);
+  raw.addEventListener("message", hear);
+  raw.start();
 }
 
 /** The thread at the other side has ended: so does the port, after all that it posted. */

@@ -34,6 +34,7 @@ import {
   adopt,
   beforeTravel,
   hold,
+  isPeer,
   openChannel,
   type OpenPort,
   type PortListener,
@@ -677,6 +678,7 @@ export class Link implements Endpoint {
       sent: [this.#messages, this.#weight],
       taken: [this.#inbox.messages, this.#inbox.weight],
       moves: [this.#moves, this.#peerMoves],
+      peer: out?.watch.peer ?? null,
     };
     this.#out = undefined;
     this.#sources.ports = [];
@@ -716,7 +718,7 @@ export class Link implements Endpoint {
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
     const { pipe, end, readable, writable, port, drains, inbox } = descriptor;
-    const { sent, taken, moves } = descriptor;
+    const { sent, taken, moves, peer } = descriptor;
     if (typeof descriptor.parked === "string") {
       const link = parked.get(descriptor.parked);
       parked.delete(descriptor.parked);
@@ -732,14 +734,16 @@ export class Link implements Endpoint {
       !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
       !isPair(moves)
     ) throw new TypeError("Cannot unpack: the message is malformed");
-    const out = port === null ? undefined : adopt(port);
+    const out = port === null
+      ? undefined
+      : adopt(port, isPeer(peer) ? peer : undefined);
     const link = new Link(
       pipe,
       end,
       readable,
       writable,
       out,
-      drains.map(adopt),
+      drains.map((drain) => adopt(drain)),
     );
     [link.#messages, link.#weight] = sent;
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);

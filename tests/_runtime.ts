@@ -41,11 +41,24 @@ function detect(): "deno" | "bun" | "node" | "workerd" | "browser" {
 /** The runtime that executes this. */
 export const runtime: ReturnType<typeof detect> = detect();
 
-/** Whether a thread is there, memory can be shared with it, things can be transferred to it; whether programs can be started. */
+/**
+ * Whether a thread is there, memory can be shared with it, things can be transferred to it;
+ * whether programs can be started, an uncaught error ends a worker, the ports in messages that nobody
+ * can read any more get closed, a Proxy can be told from what it stands for.
+ */
 export const abilities: Record<
-  "workers" | "shared" | "transfer" | "processes",
+  | "workers"
+  | "shared"
+  | "transfer"
+  | "processes"
+  | "fatal errors"
+  | "orphans"
+  | "proxies",
   boolean
 > = {
+  "fatal errors": runtime !== "browser",
+  orphans: runtime !== "browser",
+  proxies: runtime !== "browser" && runtime !== "workerd",
   processes: runtime === "deno" || runtime === "bun" || runtime === "node",
   workers: runtime !== "workerd",
   shared: runtime !== "workerd" && typeof SharedArrayBuffer !== "undefined",
