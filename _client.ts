@@ -690,6 +690,7 @@ export class Client implements Endpoint {
     switch (tag) {
       case ITEMS:
         if (!isCount(id) || !isCount(d) || !Array.isArray(e)) return;
+        if (d > e.length || !areIndices(f, d)) return;
         return this.#items(call, Number(b), Number(c) | 0, d, e, f);
       case STORED:
         if (call?.kind !== "put") return;
@@ -956,7 +957,15 @@ function refusal(call: Call, why: unknown): unknown {
   if (why === "shutdown") return shutDown(call.kind);
   if (why === "full") return full();
   if (why === "empty") return empty();
+  if (why === "malformed") {
+    return new TypeError("Cannot get: the item is malformed, and was dropped");
+  }
   return call.givenUp ? call.reason : handleClosed(call.kind);
+}
+
+function areIndices(field: unknown, below: number): boolean {
+  return field === undefined || Array.isArray(field) &&
+      field.every((index) => isCount(index) && index < below);
 }
 
 function handleClosed(what: string): OSError {

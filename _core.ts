@@ -18,7 +18,7 @@
 
 import { Deque } from "./_deque.ts";
 import { type Entry, List } from "./_list.ts";
-import { drop, Parcel, transferOf } from "./_handoff.ts";
+import { drop, isParcel, Parcel, transferOf } from "./_handoff.ts";
 import { weigh } from "./_snapshot.ts";
 import {
   ACCEPT,
@@ -197,23 +197,29 @@ export class QueueCore {
     const [tag, a, b, c, d, e, f] = frame;
     switch (tag) {
       case PUT:
+        if (missing(handle) <= 0) return;
         this.put(handle, a);
         if (isCount(c) && c > 0) handle.send([STORED, c, 1]);
         return;
       case PUT_SEVERAL:
-        if (Array.isArray(a)) this.#putSeveral(handle, a);
-        return;
+        if (!Array.isArray(a) || a.length > missing(handle)) return;
+        return this.#putSeveral(handle, a);
       case PUT_PARCEL:
+        if (missing(handle) <= 0 || !isParcel(a)) return;
         this.put(handle, new Parcel(a, transferOf(a)));
         if (isCount(b) && b > 0) handle.send([STORED, b, 1]);
         return;
       case PUT_WAIT:
-        if (!isCount(a) || !isSlot(handle, b) || !Array.isArray(c)) return;
+        if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
+          return;
+        }
         return this.#offer(handle, a, b, c, d === true);
       case UNPUT:
-        return this.#unput(handle);
+        if (missing(handle) > 0) this.#unput(handle);
+        return;
       case GET:
-        if (!isCount(a) || !isSlot(handle, b) || !isCount(c) || c < 1) return;
+        if (!isNew(handle, a) || !isSlot(handle, b)) return;
+        if (!isCount(c) || c < 1) return;
         this.#adapt(handle, e, f);
         return this.#ask(handle, a, b, c, d === true);
       case MORE:
@@ -270,9 +276,12 @@ export class QueueCore {
     items: unknown[],
     wait: boolean,
   ): void {
-    // A handle with words has counted its waiting put itself.
-    if (handle.words) handle.offered = (handle.offered + 1) | 0;
-    else Atomics.add(this.words, PUTS, 1);
+    const { words } = handle;
+    if (words === undefined) Atomics.add(this.words, PUTS, 1);
+    else { // it has counted its waiting put itself
+      if (((Atomics.load(words, OFFERED) - handle.offered) | 0) <= 0) return;
+      handle.offered = (handle.offered + 1) | 0;
+    }
     const putter = { handle, id, slot, items, stored: 0, ...NOWHERE };
     handle.puts++;
     handle.calls.set(id, putter);
@@ -524,7 +533,15 @@ export class QueueCore {
     const first = (handle.ahead - (posted.length - claimed)) | 0;
     const frame: unknown[] = [ITEMS, id, seq, first, claimed, posted];
     if (parcels.length > 0) frame.push(parcels);
-    handle.send(frame, transfer);
+    try {
+      handle.send(frame, transfer);
+    } catch {
+      // What was put as a part to be moved is none: found out only now.
+      handle.inFlight.pop();
+      this.#loseParcels(delivery);
+      this.#restore(delivery);
+      handle.send([REFUSED, id, "malformed", 0]);
+    }
     if (handle.local) this.#trim(handle);
   }
 
@@ -628,26 +645,30 @@ export class QueueCore {
     const deliveries = handle.inFlight;
     handle.inFlight = [];
     for (const delivery of deliveries) {
-      const { index, items, numbers } = delivery;
-      const whole = items.map((item) => !(item instanceof Parcel));
-      const lost = whole.filter((kept) => !kept).length;
       // Endpoints that are on their way come back, or were closed on it.
-      if (lost > 0 && alive) {
+      if (alive && delivery.items.some((item) => item instanceof Parcel)) {
         handle.inFlight.push(delivery);
         continue;
       }
-      if (lost > 0) {
-        this.#countDropped(lost);
-        delivery.numbers = items.map((_, i) =>
-          numbers ? numbers[i]! : (index + i) | 0
-        ).filter((_, i) => whole[i]);
-        delivery.items = items.filter((_, i) => whole[i]);
-      }
+      this.#loseParcels(delivery);
       this.#restore(delivery);
     }
     const offers = [...handle.offers.values()];
     handle.offers.clear();
     for (const delivery of offers) this.#restore(delivery);
+  }
+
+  /** Leaves of a delivery what can be delivered again. */
+  #loseParcels(delivery: Delivery): void {
+    const { index, items, numbers } = delivery;
+    const whole = items.map((item) => !(item instanceof Parcel));
+    const lost = whole.filter((kept) => !kept).length;
+    if (lost === 0) return;
+    this.#countDropped(lost);
+    delivery.numbers = items.map((_, i) =>
+      numbers ? numbers[i]! : (index + i) | 0
+    ).filter((_, i) => whole[i]);
+    delivery.items = items.filter((_, i) => whole[i]);
   }
 
   // --- Ends of calls ---------------------------------------------------------------
@@ -881,6 +902,11 @@ function missing({ words, admitted, arrived }: Handle): number {
 
 function isInt32(value: unknown): value is number {
   return typeof value === "number" && (value | 0) === value;
+}
+
+/** Whether it can be the number of a new call. */
+function isNew({ calls, offers }: Handle, id: unknown): id is number {
+  return isCount(id) && !calls.has(id) && !offers.has(id);
 }
 
 function isSlot({ words }: Handle, value: unknown): value is number {

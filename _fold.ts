@@ -267,27 +267,38 @@ export class Unfolder {
   }
 }
 
-/** Whether two fields of a frame are what {@linkcode Folder.take} returns. */
+/**
+ * Whether two fields of a frame are what {@linkcode Folder.take} returns: no
+ * more messages, and no larger shapes, than it makes.
+ */
 export function isFolded(values: unknown, runs: unknown): boolean {
   if (!Array.isArray(values) || !Array.isArray(runs)) return false;
   let left = values.length;
+  let messages = 0;
   for (let i = 0; i < runs.length; i += 2) {
     const count = runs[i];
+    parts = 0;
     const each = leaves(runs[i + 1]);
     if (!Number.isInteger(count) || count < 1) return false;
+    messages += count;
     left -= count * each;
   }
-  return runs.length > 0 && left >= 0;
+  return runs.length > 0 && left >= 0 && messages <= MOST_ITEMS;
 }
+
+// Objects in the shape that is being looked at: shared ones count each time.
+let parts = 0;
 
 /** How many values an object of a shape takes; `NaN`: it is no shape. */
 function leaves(shape: unknown): number {
   if (shape === null) return 1;
-  if (!Array.isArray(shape)) return NaN;
-  const [keys, parts] = shape;
-  if (!Array.isArray(parts)) return NaN;
-  if (keys !== null && !areKeys(keys, parts.length)) return NaN;
-  return parts.reduce((sum, part) => sum + leaves(part), 0);
+  if (!Array.isArray(shape) || ++parts > MOST_PARTS) return NaN;
+  const [keys, fields] = shape;
+  if (!Array.isArray(fields)) return NaN;
+  if (keys !== null && !areKeys(keys, fields.length)) return NaN;
+  let sum = 0;
+  for (const field of fields) sum += leaves(field);
+  return sum;
 }
 
 function areKeys(keys: unknown, length: number): boolean {

@@ -73,7 +73,12 @@ export const OFFER = 0x1dc0_0125;
 export const ENDED = 0x1dc0_0126;
 
 /** Why the owner ends a call without what it asked for. */
-export type Refusal = "empty" | "full" | "shutdown" | "cancelled";
+export type Refusal =
+  | "empty"
+  | "full"
+  | "shutdown"
+  | "cancelled"
+  | "malformed";
 
 /** A frame as it came in: only the tag is known to be right. */
 export type Frame = [tag: number, ...fields: unknown[]];
