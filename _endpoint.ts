@@ -165,10 +165,9 @@ export function after(ms: number, run: () => void): () => void {
 // A `close` event, or a message that another thread posted before, may take
 // up to three rounds of the event loop to be dispatched after a port starts.
 const SETTLING_TURNS = 3;
-// Deno does not count in rounds: there a message of our own, which lines up
-// behind what has been delivered, tells better; the second one after what the
-// first had to wait for.
-const SETTLING_ECHOES = 2;
+// Deno's scheduler looks at what other threads have woken in every 31st round
+// only, as long as this thread has something to do.
+const SETTLING_TURNS_DRESSED = 31 + 5;
 
 function turn(): Promise<void> {
   return host.setImmediate
@@ -190,9 +189,8 @@ function echo(): Promise<void> {
 
 /** Waits until what has been delivered to this thread is dispatched, or `until`. */
 export async function settled(until: () => boolean): Promise<void> {
-  for (let i = 0; i < SETTLING_TURNS && !until(); i++) await turn();
-  if (!dressing()) return;
-  for (let i = 0; i < SETTLING_ECHOES && !until(); i++) await echo();
+  const turns = dressing() ? SETTLING_TURNS_DRESSED : SETTLING_TURNS;
+  for (let i = 0; i < turns && !until(); i++) await turn();
 }
 
 // --- Ports -----------------------------------------------------------------
