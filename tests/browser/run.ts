@@ -81,7 +81,9 @@ async function runPage(
       SILENCE,
     );
   };
-  if (Deno.env.get("DEBUG")) page.on("console", (m) => console.log("  |", m.text()));
+  if (Deno.env.get("DEBUG")) {
+    page.on("console", (m) => console.log("  |", m.text()));
+  }
   page.on("crash", () => stop("The page crashed"));
   await page.exposeFunction("told", (event: Event) => {
     listen();
