@@ -9,6 +9,7 @@ import {
 } from "@std/assert";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
+import { abilities } from "./_runtime.ts";
 import {
   BrokenPipeError,
   BufferTooShort,
@@ -490,9 +491,10 @@ test("send() of what cannot be cloned rejects that call only", async () => {
     [1, [Symbol("s")]],
     new Map([["f", () => {}]]),
     { deep: { er: [new WeakMap()] } },
-    new Proxy({ x: 1 }, {}),
-    { p: new Proxy([], {}) },
-    [revoked],
+    // Where a Proxy cannot be told from its target, a burst sends what it stands for.
+    ...abilities.proxies
+      ? [new Proxy({ x: 1 }, {}), { p: new Proxy([], {}) }, [revoked]]
+      : [],
     Promise.resolve(),
   ];
   await withPipe(async (a, b) => {
