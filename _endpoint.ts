@@ -70,10 +70,13 @@ let serial = 0;
 export function threadName(): string {
   if (thread === "") {
     const words = new Uint32Array(4);
-    // Not at import: some edge runtimes refuse randomness there.
-    const random = (globalThis as { crypto?: Crypto }).crypto;
-    if (random?.getRandomValues) random.getRandomValues(words);
-    else words.forEach((_, i) => words[i] = Math.random() * 2 ** 32);
+    words.forEach((_, i) => words[i] = Math.random() * 2 ** 32);
+    try {
+      // workerd refuses randomness outside of a request, where a queue may be made.
+      (globalThis as { crypto?: Crypto }).crypto?.getRandomValues(words);
+    } catch {
+      // It has one thread only: what is there will do.
+    }
     thread = Array.from(words, (w) => w.toString(36)).join("");
   }
   return thread;
@@ -111,8 +114,9 @@ let sweeper: ReturnType<typeof setTimeout> | undefined;
 /** Keeps this thread alive until the matching {@linkcode release}. */
 export function hold(): void {
   holds++;
-  // Browsers and edge runtimes end no thread because it has nothing to do.
-  if (keeper === undefined && workerThreads) {
+  // Browsers and edge runtimes end no thread because it has nothing to do, and
+  // the timer of one request of an edge runtime is out of reach for the next.
+  if (keeper === undefined && workerThreads && transferWorks()) {
     keeper = setTimeout(rewind, FOREVER);
   }
 }
@@ -399,8 +403,9 @@ export function scrap(message: unknown): void {
   const found = new Set<unknown>([message]);
   for (const value of found) { // grows as it goes
     if (typeof value !== "object" || value === null) continue;
-    if (value instanceof MessagePort) scrapPort(value);
-    else if (
+    if (value instanceof MessagePort) {
+      if (!owned.has(value)) scrapPort(value);
+    } else if (
       Array.isArray(value) ||
       Object.getPrototypeOf(value) === Object.prototype
     ) { for (const field of Object.values(value)) found.add(field); }
@@ -414,6 +419,7 @@ export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
   if (receive) {
     const { port1, port2 } = new MessageChannel();
     if (dressing() && !Object.hasOwn(raw, "on")) {
+      owned.add(raw);
       port1.postMessage(raw, [raw]);
       raw = receive(port2)!.message as MessagePort;
     }
