@@ -15,6 +15,8 @@
  * - Browsers have no `close` event: Web Locks tell of a thread that ended.
  */
 
+import { localChannel, LocalPort } from "./_local_channel.ts";
+
 interface NodeLike {
   process?: { getBuiltinModule?: (name: string) => unknown };
   setImmediate?: (run: () => void) => unknown;
@@ -181,7 +183,7 @@ function turn(): Promise<void> {
 
 function echo(): Promise<void> {
   return new Promise((done) => {
-    const { port1, port2 } = new MessageChannel();
+    const { port1, port2 } = channel();
     port1.onmessage = () => {
       closeMethod!.call(port1);
       closeMethod!.call(port2);
@@ -199,7 +201,20 @@ export async function settled(until: () => boolean): Promise<void> {
 
 // --- Ports -----------------------------------------------------------------
 
-const prototype = globalThis.MessagePort?.prototype as MessagePort | undefined;
+const prototype = (globalThis.MessagePort ?? LocalPort)
+  .prototype as unknown as MessagePort;
+
+function channel(): { port1: MessagePort; port2: MessagePort } {
+  return typeof MessageChannel === "function"
+    ? new MessageChannel()
+    : localChannel();
+}
+
+/** Whether a field of a message is a port. */
+export function isPort(field: unknown): field is MessagePort {
+  return typeof MessagePort === "function" && field instanceof MessagePort;
+}
+
 // The prototype's own methods: Deno's dressed instances override them.
 const postMessage = prototype?.postMessage as
   | (
@@ -368,7 +383,7 @@ export class OpenPort {
 
 /** Two entangled ports. */
 export function openChannel(): [OpenPort, OpenPort] {
-  const { port1, port2 } = new MessageChannel();
+  const { port1, port2 } = channel();
   const [one, two] = [new OpenPort(port1), new OpenPort(port2)];
   [one.twin, two.twin] = [two, one];
   return [one, two];
@@ -380,7 +395,7 @@ let dressed: boolean | undefined;
 function dressing(): boolean {
   if (!workerThreads?.receiveMessageOnPort) return false;
   if (dressed === undefined) {
-    const { port1, port2 } = new MessageChannel();
+    const { port1, port2 } = channel();
     closeMethod!.call(port1);
     closeMethod!.call(port2);
     dressed = Object.hasOwn(port1, "on");
@@ -403,7 +418,7 @@ export function scrap(message: unknown): void {
   const found = new Set<unknown>([message]);
   for (const value of found) { // grows as it goes
     if (typeof value !== "object" || value === null) continue;
-    if (value instanceof MessagePort) {
+    if (isPort(value)) {
       if (!owned.has(value)) scrapPort(value);
     } else if (
       Array.isArray(value) ||
@@ -417,7 +432,7 @@ export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
   if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
   const receive = workerThreads?.receiveMessageOnPort;
   if (receive) {
-    const { port1, port2 } = new MessageChannel();
+    const { port1, port2 } = channel();
     if (dressing() && !Object.hasOwn(raw, "on")) {
       owned.add(raw);
       port1.postMessage(raw, [raw]);
@@ -449,7 +464,7 @@ export function beforeTravel(
     if (port.started) port.raw = structuredClone(raw, { transfer: [raw] });
     return true;
   }
-  const { port1, port2 } = new MessageChannel();
+  const { port1, port2 } = channel();
   try {
     if (Object.hasOwn(port1, "on")) return true;
     for (let got; (got = receive(port.raw));) {
@@ -471,7 +486,7 @@ let transfers: boolean | undefined;
 /** Whether ports can be transferred at all: if not, there is one thread only. */
 export function transferWorks(): boolean {
   if (transfers === undefined) {
-    const { port1, port2 } = new MessageChannel();
+    const { port1, port2 } = channel();
     const buffer = new ArrayBuffer(8);
     try {
       port1.postMessage(buffer, [buffer]);
@@ -506,7 +521,7 @@ let movable: boolean | undefined;
 /** Whether a port that has been started can still be transferred. */
 export function startedPortsTravel(): boolean {
   if (movable === undefined) {
-    const [a, b] = [new MessageChannel(), new MessageChannel()];
+    const [a, b] = [channel(), channel()];
     const ignore = () => {};
     b.port1.addEventListener("message", ignore);
     b.port1.start();

@@ -363,7 +363,10 @@ export function unpack<T = unknown>(message: unknown): T {
   }
   unpacked.add(message);
   const { endpoints, places } = message;
-  if (!Array.isArray(endpoints) || !Array.isArray(places)) throw malformed();
+  if (
+    !Array.isArray(endpoints) || !Array.isArray(places) ||
+    !places.every(Array.isArray)
+  ) throw malformed();
   const made: object[] = [];
   try {
     for (const descriptor of endpoints) {

@@ -1,0 +1,361 @@
+// Hostile input at the doors of this module: frames on the ports of a queue, and what `unpack` is given.
+// It is ignored or refused with a clear error; nothing else is disturbed, polluted or made large.
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { openChannel, type OpenPort } from "../_endpoint.ts";
+import { isFolded } from "../_fold.ts";
+import { Link } from "../_link.ts";
+import { remoteClient } from "../_owner.ts";
+import * as wire from "../_wire.ts";
+import { HANDLE_WORDS, QUEUE_WORDS } from "../_words.ts";
+import { connection } from "../connection.ts";
+import {
+  type Connection,
+  Empty,
+  JoinableQueue,
+  pack,
+  Pipe,
+  Queue,
+  unpack,
+} from "../mod.ts";
+import { force } from "../_endpoint.ts";
+import { Random, scale, seed, test } from "./_harness.ts";
+
+// deno-lint-ignore no-explicit-any
+type Any = any;
+
+const KEY = "@ipc/multiprocessing";
+const TAGS = Object.values(wire).filter((x) => typeof x === "number");
+const later = () => new Promise((done) => setTimeout(done, 5));
+const prototype = Reflect.ownKeys(Object.prototype).length;
+
+function unpolluted(): void {
+  assertEquals(Reflect.ownKeys(Object.prototype).length, prototype);
+  assertEquals(({} as Any).polluted, undefined);
+  assert(Object.getPrototypeOf([]) === Array.prototype);
+}
+
+/** A random field of a frame. */
+function field(random: Random, depth = 0): unknown {
+  return random.pick<() => unknown>([
+    () => random.int(6),
+    () => random.int(6),
+    () => random.int(40),
+    () => -1,
+    () => 0.5,
+    () => NaN,
+    () => 2 ** 31,
+    () => 2 ** 53 - 1,
+    () => 1e300,
+    () => null,
+    () => undefined,
+    () => true,
+    () => false,
+    () => "__proto__",
+    () => "size",
+    () => new ArrayBuffer(8),
+    () => new Int32Array(HANDLE_WORDS),
+    () => new Map([["a", 1]]),
+    () => JSON.parse('{"__proto__": {"polluted": 1}}'),
+    () => ({ [KEY]: 1 }),
+    () => ({ [KEY]: 1, value: 1, endpoints: [], places: [], moved: [{}] }),
+    () => ({
+      [KEY]: 1,
+      value: [null],
+      endpoints: [{ kind: random.pick(["queue", "connection", "x"]) }],
+      places: [[0, 0]],
+      moved: [],
+    }),
+    () =>
+      depth > 2 ? [] : Array.from(
+        { length: random.int(5) },
+        () => field(random, depth + 1),
+      ),
+  ])();
+}
+
+function frame(random: Random, but: number[]): unknown[] {
+  let tag = random.pick(TAGS);
+  while (but.includes(tag)) tag = random.pick(TAGS);
+  const length = random.int(7);
+  return [tag, ...Array.from({ length }, () => field(random))];
+}
+
+/** A queue, and the raw port of a handle of it, with its words. */
+function exposed(q: Queue<Any>): MessagePort {
+  const [message] = pack({ q });
+  return (message as Any).endpoints[0].port;
+}
+
+for (const shared of [true, false]) {
+  const how = shared ? "with" : "without";
+  test(
+    `random frames of a handle do not disturb a queue ${how} shared memory`,
+    async () => {
+      const random = new Random(seed());
+      force.noSharedMemory = !shared;
+      try {
+        for (let round = 0; round < scale(20); round++) {
+          const q = new JoinableQueue<Any>(random.pick([0, 2, 5]));
+          const doors = [exposed(q), exposed(q)];
+          const expected: number[] = [];
+          const got: number[] = [];
+          for (let i = 0; i < 8; i++) {
+            for (const door of doors) {
+              for (let j = random.int(8); j > 0; j--) {
+                // A handle may ask, get, put and shut down: that is its right.
+                door.postMessage(frame(random, [
+                  wire.GET,
+                  wire.ASK,
+                  wire.PUT_WAIT,
+                  wire.SHARE,
+                ]));
+              }
+            }
+            await later();
+            if (await q.full()) got.push(await q.get());
+            await q.put(i);
+            expected.push(i);
+          }
+          while (!(await q.empty())) {
+            got.push(await q.get_nowait());
+          }
+          assertEquals(got, expected);
+          assertEquals(await q.qsize(), 0);
+          await assertRejects(() => q.get_nowait(), Empty);
+          for (let i = 0; i < 8; i++) await q.task_done();
+          await q.join();
+          for (const door of doors) door.close();
+          q.close();
+          unpolluted();
+        }
+      } finally {
+        force.noSharedMemory = false;
+      }
+    },
+    { needs: ["transfer"] },
+  );
+
+  test(
+    `any frames of a handle leave the others of a queue usable ${how} shared memory`,
+    async () => {
+      const random = new Random(seed());
+      force.noSharedMemory = !shared;
+      try {
+        for (let round = 0; round < scale(20); round++) {
+          const q = new Queue<Any>(random.pick([0, 1, 3]));
+          const doors = [exposed(q), exposed(q)];
+          for (const door of doors) {
+            for (let j = 0; j < 20; j++) {
+              door.postMessage(frame(random, [wire.ASK, wire.SHARE]));
+            }
+          }
+          await later();
+          // What they wanted, they give up when they are gone.
+          for (const door of doors) {
+            door.postMessage([wire.EOF]);
+            door.close();
+          }
+          await later();
+          const left = await q.qsize();
+          assert(left >= 0 && (q.maxsize <= 0 || left <= q.maxsize), `${left}`);
+          const strays: unknown[] = [];
+          while (!(await q.empty())) {
+            // An item of a forger may be refused, but is gone then.
+            strays.push(await q.get_nowait().catch((error) => error));
+            assert(strays.length <= 200);
+          }
+          await q.put("right");
+          assertEquals(await q.get_nowait(), "right");
+          assertEquals(await q.qsize(), 0);
+          q.close();
+          unpolluted();
+        }
+      } finally {
+        force.noSharedMemory = false;
+      }
+    },
+    { needs: ["transfer"] },
+  );
+
+  test(
+    `random frames of an owner do not disturb a handle ${how} shared memory`,
+    async () => {
+      const random = new Random(seed());
+      for (let round = 0; round < scale(20); round++) {
+        const [near, far] = openChannel();
+        const client = remoteClient(near, {
+          kind: "queue",
+          maxsize: 0,
+          joinable: true,
+          words: shared ? new Int32Array(QUEUE_WORDS) : null,
+          mine: shared ? new Int32Array(HANDLE_WORDS) : null,
+        });
+        const waiting = client.get(Infinity, undefined);
+        waiting.catch(() => {});
+        const answers = [wire.ITEMS, wire.REFUSED, wire.ANSWER, wire.ENDED];
+        for (let j = 0; j < 30; j++) far.post(frame(random, answers));
+        // Claims more than it holds; names no part, or no number.
+        far.post([wire.ITEMS, 1, 1, 0, 1e9, []]);
+        far.post([wire.ITEMS, 1, 1, 0, 2, [1]]);
+        far.post([wire.ITEMS, 1, 1, 0, 1, [1], ["__proto__"]]);
+        far.post([wire.ITEMS, 1, 1, 0, 1, [1], [7]]);
+        far.post([wire.ITEMS, 1, 1, 0, 1, ["right"]]);
+        assertEquals(await waiting, "right");
+        unpolluted();
+        far.post([wire.EOF]);
+        client.close();
+        client.ownerEnded();
+        far.close();
+      }
+    },
+    { needs: ["transfer"] },
+  );
+}
+
+test(
+  "unpack() of forged messages fails with a clear error, or returns them",
+  () => {
+    const random = new Random(seed());
+    const [, b] = Pipe();
+    const [real] = pack({ b });
+    const model = (real as Any).endpoints[0];
+    for (let i = 0; i < scale(3000); i++) {
+      const descriptor: Any = random.chance(0.2)
+        ? field(random)
+        : random.chance()
+        ? { ...model, port: null, inbox: [] }
+        : {
+          kind: "queue",
+          id: "x",
+          maxsize: 1,
+          joinable: false,
+          port: null,
+          words: null,
+          mine: null,
+        };
+      if (typeof descriptor === "object" && descriptor !== null) {
+        for (let j = random.int(3); j >= 0; j--) {
+          const key = random.pick(Object.keys(descriptor));
+          if (key) descriptor[key] = field(random);
+        }
+      }
+      const message: Any = {
+        [KEY]: 1,
+        value: random.pick<unknown>([
+          { b: null },
+          [],
+          null,
+          "text",
+          field(random),
+        ]),
+        endpoints: random.chance(0.9) ? [descriptor] : field(random),
+        places: random.pick<unknown>([
+          [[0, "b"]],
+          [[0, "__proto__", "polluted"]],
+          [[0, "constructor", "prototype", "polluted"]],
+          [[0, "length"]],
+          [[7]],
+          field(random),
+        ]),
+        moved: random.chance() ? [] : field(random),
+      };
+      try {
+        const value = unpack<Any>(message);
+        value?.b?.close?.();
+        value?.close?.();
+      } catch (error) {
+        assert(error instanceof TypeError, String(error));
+        assert(error.message.startsWith("Cannot unpack"), error.message);
+      }
+      unpolluted();
+    }
+    model.port.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test("unpack() passes on what a getter or a proxy throws, and makes nothing", () => {
+  const thrown = new RangeError("Mine");
+  const bad = {
+    get(): never {
+      throw thrown;
+    },
+  };
+  for (const key of [KEY, "endpoints", "places", "value"]) {
+    const message: Any = { [KEY]: 1, value: 1, endpoints: [], places: [] };
+    Object.defineProperty(message, key, { ...bad, enumerable: true });
+    try {
+      unpack(message);
+    } catch (error) {
+      assert(error === thrown || error instanceof TypeError);
+    }
+  }
+  const proxy = new Proxy({}, {
+    get: bad.get,
+    has: bad.get,
+    getOwnPropertyDescriptor: bad.get,
+  });
+  try {
+    unpack(proxy);
+    assert(false);
+  } catch (error) {
+    assert(error === thrown);
+  }
+  unpolluted();
+});
+
+test(
+  "unpack() of a message, or of a port, that was unpacked before fails",
+  async () => {
+    const [a, b] = Pipe<number>();
+    const q = new Queue<number>();
+    const [message] = pack({ b, q });
+    const copy = { ...(message as Any) };
+    const first = unpack<{ b: Connection<number>; q: Queue<number> }>(message);
+    for (const again of [message, copy]) {
+      try {
+        unpack(again);
+        assert(false, "it was unpacked again");
+      } catch (error) {
+        assert(error instanceof TypeError, String(error));
+      }
+    }
+    // The first owner notices nothing.
+    await a.send(1);
+    assertEquals(await first.b.recv(), 1);
+    await first.q.put(2);
+    assertEquals(await q.get(), 2);
+    first.b.close();
+    first.q.close();
+    a.close();
+    q.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test("a folded frame stands for no more than a sender folds", () => {
+  assert(isFolded([1, 2], [2, null]));
+  assert(isFolded([1, 2], [1, [["a", "b"], [null, null]]]));
+  assert(isFolded([], [256, [null, []]]));
+  assert(!isFolded([], [257, [null, []]]));
+  assert(!isFolded([], [1e15, [[], []]]));
+  assert(!isFolded([1], [2, null]));
+  // Shared parts: 2 ** 50 objects in a message of 50.
+  let shape: Any = [null, []];
+  for (let i = 0; i < 50; i++) shape = [null, [shape, shape]];
+  assert(!isFolded([], [1, shape]));
+  let deep: Any = null;
+  for (let i = 0; i < 1e5; i++) deep = [null, [deep]];
+  assert(!isFolded([1], [1, deep]));
+});
+
+test("a folded frame that stands for too much is ignored", async () => {
+  const [near, far]: [OpenPort, OpenPort] = openChannel();
+  const conn = connection<Any, Any>(new Link("pipe", 0, true, true, near));
+  far.post([wire.OBJECTS, [], 0, [1e15, [[], []]]]);
+  far.post([wire.OBJECT, "right"]);
+  assertEquals(await conn.recv(), "right");
+  conn.close();
+  far.close();
+});
