@@ -103,47 +103,48 @@ export function sharedWords(
 
 // --- Keeping the thread alive ----------------------------------------------
 
-// Ports are always unref'd; one timer keeps the thread alive while any call
-// waits. Clearing it is left to a sweep, so that a call that waits shortly,
-// again and again, costs no timer each time.
+// Ports are always unref'd; one timer, far away, keeps the thread alive while
+// any call waits. It is ref'd and unref'd rather than made and cleared: a near
+// timer would cost each wait for the next event more than a call costs.
+// Browsers and edge runtimes end no thread because it has nothing to do.
+interface Keeper {
+  ref(): void;
+  unref(): void;
+}
+interface Timers {
+  setTimeout(run: () => void, ms: number): Keeper;
+  clearTimeout(timer: Keeper | undefined): void;
+}
+const timers = builtin<Timers>("node:timers");
 const FOREVER = 2 ** 31 - 1;
-const SWEEP_MS = 5;
 let holds = 0;
 let openPorts = 0;
-let keeper: ReturnType<typeof setTimeout> | undefined;
-let sweeper: ReturnType<typeof setTimeout> | undefined;
+let keeper: Keeper | undefined;
 
 /** Keeps this thread alive until the matching {@linkcode release}. */
 export function hold(): void {
-  holds++;
-  // Browsers and edge runtimes end no thread because it has nothing to do, and
-  // the timer of one request of an edge runtime is out of reach for the next.
-  if (keeper === undefined && workerThreads && transferWorks()) {
-    keeper = setTimeout(rewind, FOREVER);
-  }
+  if (holds++ > 0) return;
+  // Not in an edge runtime: the timer of one of its requests is out of reach
+  // for the next.
+  if (keeper !== undefined) keeper.ref();
+  else if (transferWorks()) keeper = timers?.setTimeout(rewind, FOREVER);
 }
 
 /** Takes one {@linkcode hold} back. */
 export function release(): void {
-  holds--;
-  if (holds > 0 || keeper === undefined) return;
+  if (--holds > 0) return;
   if (openPorts === 0) letGo();
-  else sweeper ??= setTimeout(sweep, SWEEP_MS);
+  else keeper?.unref();
 }
 
 function rewind(): void {
-  keeper = holds > 0 ? setTimeout(rewind, FOREVER) : undefined;
-}
-
-function sweep(): void {
-  sweeper = undefined;
-  if (holds === 0) letGo();
+  keeper = undefined;
+  if (holds > 0) keeper = timers?.setTimeout(rewind, FOREVER);
 }
 
 function letGo(): void {
-  clearTimeout(keeper);
-  clearTimeout(sweeper);
-  keeper = sweeper = undefined;
+  timers?.clearTimeout(keeper);
+  keeper = undefined;
 }
 
 /** How many calls keep this thread alive now. */

@@ -169,14 +169,13 @@ function forward(from: OpenPort[], to: OpenPort): void {
   sources.proceed();
 }
 
-/** A pending receive: takes the next message when it is its turn. */
+/** A pending receive: of an object, or of bytes, which `consume` makes the result of. */
 export class Receive<T> extends Waiter<T> {
-  readonly kind: "object" | "bytes";
-  readonly take: (waiter: Receive<T>) => void;
-  constructor(kind: "object" | "bytes", take: (waiter: Receive<T>) => void) {
+  readonly consume: ((message: ByteMessage) => T) | undefined;
+
+  constructor(consume: ((message: ByteMessage) => T) | undefined) {
     super();
-    this.kind = kind;
-    this.take = take;
+    this.consume = consume;
   }
 }
 
@@ -340,9 +339,9 @@ export class Link implements Endpoint {
     const last = this.#sender;
     if (signal === undefined && last && !last.done) return last.promise;
     const waiter = new Waiter<void>();
-    if (signal === undefined) this.#sender = waiter;
     this.#senders.push(waiter);
-    waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
+    if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
+    else this.#sender = waiter;
     return waiter.promise;
   }
 
@@ -377,16 +376,7 @@ export class Link implements Endpoint {
       if (next === "bytes") return Promise.reject(wrongKind(next));
       if (this.eof) return Promise.reject(endOfFile());
     }
-    return this.#wait(
-      new Receive<unknown>("object", (waiter) => {
-        try {
-          waiter.settle(this.#takeObject());
-        } catch (error) {
-          waiter.fail(error);
-        }
-      }),
-      signal,
-    );
+    return this.#wait(new Receive<unknown>(undefined), signal);
   }
 
   /** `consume` makes the result of the next bytes message, or throws. */
@@ -406,22 +396,13 @@ export class Link implements Endpoint {
       }
       if (this.eof) return Promise.reject(endOfFile());
     }
-    return this.#wait(
-      new Receive<T>("bytes", (waiter) => {
-        try {
-          waiter.settle(this.#takeBytes(consume));
-        } catch (error) {
-          waiter.fail(error);
-        }
-      }),
-      signal,
-    );
+    return this.#wait(new Receive<T>(consume), signal);
   }
 
   #wait<T>(waiter: Receive<T>, signal: AbortSignal | undefined): Promise<T> {
     this.start();
     this.receivers.push(waiter);
-    waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
+    if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
     return waiter.promise;
   }
 
@@ -491,8 +472,15 @@ export class Link implements Endpoint {
     while (receivers.first && next) {
       const receiver = receivers.first;
       receivers.remove(receiver); // what it finds may end all the others
-      if (receiver.kind === next) receiver.take(receiver);
-      else receiver.fail(wrongKind(next));
+      const { consume } = receiver;
+      try {
+        if ((consume ? "bytes" : "object") !== next) throw wrongKind(next);
+        receiver.settle(
+          consume ? this.#takeBytes(consume) : this.#takeObject(),
+        );
+      } catch (error) {
+        receiver.fail(error);
+      }
       next = this.#inbox.next;
     }
     if (this.eof && next === undefined) receivers.failAll(endOfFile);

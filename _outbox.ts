@@ -21,7 +21,9 @@ const MOST_WEIGHT = 64 * 1024;
 /** Bytes messages up to this size share a post. */
 const SMALL = 4 * 1024;
 /** Bytes messages up to this size are cloned, larger ones transferred. */
-const CLONED = 2 * 1024;
+const CLONED = 8 * 1024;
+/** After a message that came alone, so many are not watched for company: that costs a microtask each. */
+const CALM = 7;
 /** Chunks kept to be used again. */
 const POOL_BYTES = 4 * 1024 * 1024;
 
@@ -56,8 +58,10 @@ export class Outbox {
   #weight = 0;
   #batch: Promise<void> | undefined;
   #batchDone: () => void = () => {};
-  /** A message was posted earlier in this turn. */
+  /** A message was posted earlier in this turn: what follows shares posts. */
   #hot = false;
+  /** Messages that are still taken to come alone, as those before them did. */
+  #calm = 0;
   #pool: ArrayBuffer[] = [];
 
   /**
@@ -132,8 +136,7 @@ export class Outbox {
     if (length <= CLONED) {
       this.#post([BYTES, coversAll(source) ? source : source.slice()]);
     } else {
-      const chunk = this.#chunk(length);
-      new Uint8Array(chunk).set(source);
+      const chunk = this.#copy(source);
       this.#post([BYTES, chunk], [chunk]);
     }
     this.#weighed(length);
@@ -184,10 +187,10 @@ export class Outbox {
       const { weight } = this.#folder;
       const [values, runs] = this.#folder.take();
       const light = weight < LIGHT;
-      if (runs) this.#post([this.#many, values, light ? 0 : weight, runs]);
-      else {this.#post(
-          light ? [this.#many, values] : [this.#many, values, weight],
-        );}
+      const frame: unknown[] = [this.#many, values];
+      if (runs || !light) frame.push(light ? 0 : weight);
+      if (runs) frame.push(runs);
+      this.#post(frame);
       if (!light) this.#weighed(weight);
     }
     this.#bytesUsed = this.#bytesCount = this.#weight = 0;
@@ -196,22 +199,26 @@ export class Outbox {
   }
 
   #heat(): void {
-    if (this.#hot) return;
+    if (this.#hot || this.#calm-- > 0) return;
     this.#hot = true;
     DONE.then(this.#endOfTurn);
   }
 
   readonly #endOfTurn = (): void => {
     this.#hot = false;
+    this.#calm = this.#batch === undefined ? CALM : 0;
     this.flush();
   };
 
-  #chunk(length: number): ArrayBuffer {
+  #copy(source: Uint8Array): ArrayBuffer {
     const pool = this.#pool;
     const last = pool[pool.length - 1];
-    if (last?.byteLength === length) return pool.pop()!;
-    if (last) pool.length = 0; // the sizes have changed
-    return new ArrayBuffer(length);
+    if (last?.byteLength !== source.length) {
+      if (last) pool.length = 0; // the sizes have changed
+      return source.slice().buffer as ArrayBuffer;
+    }
+    new Uint8Array(last).set(source);
+    return pool.pop()!;
   }
 
   /** Takes chunks back from the reader to be used again. */

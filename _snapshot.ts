@@ -108,8 +108,7 @@ function copyArray(value: unknown[]): unknown {
 /** A rough size in bytes of a value that is posted by itself: one level deep. */
 export function weigh(value: unknown): number {
   if (typeof value !== "object" || value === null) return leafWeight(value);
-  let weight = leafWeight(value);
-  if (weight > 0) return weight;
+  let weight = 0;
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length && i < 16; i++) {
       weight += leafWeight(value[i]);
@@ -117,7 +116,9 @@ export function weigh(value: unknown): number {
     return value.length > 16 ? Math.ceil(weight * value.length / 16) : weight;
   }
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return 0;
+  if (prototype !== Object.prototype && prototype !== null) {
+    return leafWeight(value);
+  }
   for (const key in value) {
     weight += leafWeight((value as Record<string, unknown>)[key]);
   }
