@@ -1,0 +1,77 @@
+/**
+ * A message channel within one isolate, for edge runtimes that have none: what
+ * `_endpoint.ts` uses of the platform's, and no more.
+ */
+
+type Listener = (event: MessageEvent) => void;
+
+/** One of two entangled ports. */
+export class LocalPort {
+  #other: LocalPort | undefined;
+  #started = false;
+  #queue: unknown[] = [];
+  readonly #listeners = new Map<string, Set<Listener>>();
+
+  /** Two of them. */
+  static pair(): [LocalPort, LocalPort] {
+    const [one, two] = [new LocalPort(), new LocalPort()];
+    [one.#other, two.#other] = [two, one];
+    return [one, two];
+  }
+
+  /** Queues a clone at the other port; nothing can be transferred. */
+  postMessage(message: unknown, transfer?: unknown[]): void {
+    const data = structuredClone(message);
+    if (transfer?.length) throw new TypeError("Cannot transfer: one isolate");
+    const other = this.#other;
+    if (other && other.#queue.push(data) === 1) other.#schedule();
+  }
+
+  /** Begins to receive. */
+  start(): void {
+    this.#started = true;
+    if (this.#queue.length > 0) this.#schedule();
+  }
+
+  /** What has been posted still arrives at the other port. */
+  close(): void {
+    if (this.#other) this.#other.#other = undefined;
+    this.#other = undefined;
+    this.#queue = [];
+    this.#listeners.clear();
+  }
+
+  /** As that of an `EventTarget`. */
+  addEventListener(type: string, listener: Listener): void {
+    let listeners = this.#listeners.get(type);
+    if (!listeners) this.#listeners.set(type, listeners = new Set());
+    listeners.add(listener);
+  }
+
+  /** As that of an `EventTarget`. */
+  removeEventListener(type: string, listener: Listener): void {
+    this.#listeners.get(type)?.delete(listener);
+  }
+
+  /** In a macrotask: tasks that only answer each other leave room for others. */
+  #schedule(): void {
+    if (this.#started) setTimeout(() => this.#dispatch());
+  }
+
+  #dispatch(): void {
+    for (const data of this.#queue.splice(0)) {
+      for (const listener of [...this.#listeners.get("message") ?? []]) {
+        listener({ data } as MessageEvent);
+      }
+    }
+  }
+}
+
+/** As `new MessageChannel()`. */
+export function localChannel(): { port1: MessagePort; port2: MessagePort } {
+  const [port1, port2] = LocalPort.pair() as unknown as [
+    MessagePort,
+    MessagePort,
+  ];
+  return { port1, port2 };
+}
