@@ -202,13 +202,11 @@ export async function settled(until: () => boolean): Promise<void> {
 
 // --- Ports -----------------------------------------------------------------
 
-const prototype = (globalThis.MessagePort ?? LocalPort)
-  .prototype as unknown as MessagePort;
+const prototype = globalThis.MessagePort?.prototype as MessagePort | undefined;
 
 function channel(): { port1: MessagePort; port2: MessagePort } {
-  return typeof MessageChannel === "function"
-    ? new MessageChannel()
-    : localChannel();
+  // workerd has one, and forgets what is queued in it when it is closed.
+  return transferWorks() ? new MessageChannel() : localChannel();
 }
 
 /** Whether a field of a message is a port. */
@@ -216,13 +214,15 @@ export function isPort(field: unknown): field is MessagePort {
   return typeof MessagePort === "function" && field instanceof MessagePort;
 }
 
+type PostMessage = (
+  this: MessagePort,
+  message: unknown,
+  transfer?: Transferable[],
+) => void;
+
 // The prototype's own methods: Deno's dressed instances override them.
-const postMessage = prototype?.postMessage as
-  | (
-    (this: MessagePort, message: unknown, transfer?: Transferable[]) => void
-  )
-  | undefined;
-const closeMethod = prototype?.close;
+let postMessage = prototype?.postMessage as PostMessage | undefined;
+let closeMethod = prototype?.close;
 
 /** What hears of a started port. */
 export interface PortListener {
@@ -487,18 +487,28 @@ let transfers: boolean | undefined;
 /** Whether ports can be transferred at all: if not, there is one thread only. */
 export function transferWorks(): boolean {
   if (transfers === undefined) {
-    const { port1, port2 } = channel();
-    const buffer = new ArrayBuffer(8);
-    try {
-      port1.postMessage(buffer, [buffer]);
-      transfers = true;
-    } catch {
-      transfers = false;
+    transfers = canTransfer();
+    if (!transfers) {
+      postMessage = LocalPort.prototype.postMessage as unknown as PostMessage;
+      closeMethod = LocalPort.prototype.close;
     }
+  }
+  return transfers;
+}
+
+function canTransfer(): boolean {
+  if (typeof MessageChannel !== "function") return false;
+  const { port1, port2 } = new MessageChannel();
+  const buffer = new ArrayBuffer(8);
+  try {
+    port1.postMessage(buffer, [buffer]);
+    return true;
+  } catch {
+    return false;
+  } finally {
     closeMethod!.call(port1);
     closeMethod!.call(port2);
   }
-  return transfers;
 }
 
 let moving: boolean | undefined;

@@ -1,7 +1,18 @@
 /**
- * A message channel within one isolate, for edge runtimes that have none: what
+ * A message channel within one isolate, for edge runtimes that have none, or
+ * one that transfers nothing and loses what is queued when it closes: what
  * `_endpoint.ts` uses of the platform's, and no more.
  */
+
+const { setImmediate } = globalThis as unknown as {
+  setImmediate?: (run: () => void) => unknown;
+};
+
+/** In a macrotask: tasks that only answer each other leave room for others. */
+function later(run: () => void): void {
+  if (setImmediate) setImmediate(run);
+  else setTimeout(run);
+}
 
 type Listener = (event: MessageEvent) => void;
 
@@ -19,10 +30,9 @@ export class LocalPort {
     return [one, two];
   }
 
-  /** Queues a clone at the other port; nothing can be transferred. */
-  postMessage(message: unknown, transfer?: unknown[]): void {
-    const data = structuredClone(message);
-    if (transfer?.length) throw new TypeError("Cannot transfer: one isolate");
+  /** Queues a clone at the other port. */
+  postMessage(message: unknown, transfer?: Transferable[]): void {
+    const data = structuredClone(message, transfer && { transfer });
     const other = this.#other;
     if (other && other.#queue.push(data) === 1) other.#schedule();
   }
@@ -53,9 +63,8 @@ export class LocalPort {
     this.#listeners.get(type)?.delete(listener);
   }
 
-  /** In a macrotask: tasks that only answer each other leave room for others. */
   #schedule(): void {
-    if (this.#started) setTimeout(() => this.#dispatch());
+    if (this.#started) later(() => this.#dispatch());
   }
 
   #dispatch(): void {
