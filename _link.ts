@@ -602,7 +602,10 @@ export class Link implements Endpoint {
     this.#outbox.flush();
     if (!this.gone && this.#out) {
       const { messages, weight } = this.#inbox;
-      if (messages > 0) this.#out.post([TOOK, messages, weight]);
+      const took: Frame = [TOOK, messages, weight];
+      // In this thread the other end hears of the end at once: of this, too.
+      if (this.sibling) this.sibling.#taken(took);
+      else if (messages > 0) this.#out.post(took);
       this.#out.post([EOF]);
     }
     this.sibling?.siblingClosed();

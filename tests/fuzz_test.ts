@@ -217,7 +217,7 @@ test(
   "unpack() of forged messages fails with a clear error, or returns them",
   () => {
     const random = new Random(seed());
-    const [, b] = Pipe();
+    const [a, b] = Pipe();
     const [real] = pack({ b });
     const model = (real as Any).endpoints[0];
     for (let i = 0; i < scale(3000); i++) {
@@ -270,6 +270,7 @@ test(
       }
       unpolluted();
     }
+    a.close(); // not left to the garbage collector
     model.port.close();
   },
   { needs: ["transfer"] },
