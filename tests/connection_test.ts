@@ -18,8 +18,10 @@ import {
   EOFError,
   Full,
   OSError,
+  pack,
   Pipe,
   ShutDown,
+  unpack,
 } from "../mod.ts";
 
 // deno-lint-ignore no-explicit-any
@@ -1007,3 +1009,38 @@ test("Connection echoes a random dialogue through a worker", async () => {
   assertEquals(await run.result, "EOF");
   assertNotEquals(sent, 0);
 }, { needs: ["workers"] });
+
+test(
+  "send() on a fresh end resolves though its peer reads and closes at once",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const run = spawnTask("answer_once", { conn: b }, { module: PIPE_TASKS });
+    for (let i = 0; i < 200; i++) {
+      const [answer, reply] = Pipe<Any>(false);
+      await a.send({ reply });
+      assertEquals(await answer.recv(), 1);
+      answer.close();
+    }
+    a.close();
+    await run.result;
+  },
+  { needs: ["workers"] },
+);
+
+test(
+  "send() on a fresh end resolves though its peer here reads and closes",
+  async () => {
+    for (let i = 0; i < 20; i++) {
+      const [a, b] = Pipe<Any>();
+      const [message, transfer] = pack(b);
+      const sent = a.send(i); // while the peer is on its way
+      const copy = structuredClone(message, { transfer });
+      const moved = unpack<Connection<Any>>(copy);
+      assertEquals(await moved.recv(), i);
+      moved.close();
+      await sent;
+      a.close();
+    }
+  },
+  { needs: ["transfer"] },
+);
