@@ -390,7 +390,7 @@ export class QueueCore {
     const rest = items.length < max && this.#claimStored(max - items.length);
     if (rest) {
       for (let i = 0; i < rest.items.length; i++) {
-        numbers.push((rest.index + i) | 0);
+        numbers.push(numberOf(rest, i));
         items.push(rest.items[i]);
       }
     }
@@ -514,7 +514,7 @@ export class QueueCore {
   }
 
   #post(handle: Handle, id: number, delivery: Delivery): void {
-    const { index, items, numbers } = delivery;
+    const { items } = delivery;
     const claimed = items.length;
     const seq = delivery.seq = handle.seq = (handle.seq + 1) | 0;
     this.#trim(handle);
@@ -528,8 +528,9 @@ export class QueueCore {
       return item.message;
     });
     // Copies of what follows, if it follows.
-    const last = numbers ? numbers[claimed - 1]! : (index + claimed - 1) | 0;
-    if (((last + 1) | 0) === this.#base) this.#addCopies(handle, posted);
+    if (((numberOf(delivery, claimed - 1) + 1) | 0) === this.#base) {
+      this.#addCopies(handle, posted);
+    }
     const first = (handle.ahead - (posted.length - claimed)) | 0;
     const frame: unknown[] = [ITEMS, id, seq, first, claimed, posted];
     if (parcels.length > 0) frame.push(parcels);
@@ -621,15 +622,16 @@ export class QueueCore {
     if (this.#impatient > 0) this.#refuse();
   }
 
-  #keepBack({ index, items, numbers }: Delivery): void {
+  #keepBack(delivery: Delivery): void {
+    const { items } = delivery;
     if (items.length === 0) return;
     if (Atomics.load(this.words, STATE) === DROPPED) {
       for (const item of items) dropItem(item);
       return this.#countDropped(items.length);
     }
-    const returned = items.map((item, i) => (
-      { index: numbers ? numbers[i]! : (index + i) | 0, item }
-    )).reverse();
+    const returned = items
+      .map((item, i) => ({ index: numberOf(delivery, i), item }))
+      .reverse();
     const back = this.#back;
     const last = back[back.length - 1];
     const before = last === undefined ||
@@ -660,14 +662,14 @@ export class QueueCore {
 
   /** Leaves of a delivery what can be delivered again. */
   #loseParcels(delivery: Delivery): void {
-    const { index, items, numbers } = delivery;
+    const { items } = delivery;
     const whole = items.map((item) => !(item instanceof Parcel));
     const lost = whole.filter((kept) => !kept).length;
     if (lost === 0) return;
     this.#countDropped(lost);
-    delivery.numbers = items.map((_, i) =>
-      numbers ? numbers[i]! : (index + i) | 0
-    ).filter((_, i) => whole[i]);
+    delivery.numbers = items
+      .map((_, i) => numberOf(delivery, i))
+      .filter((_, i) => whole[i]);
     delivery.items = items.filter((_, i) => whole[i]);
   }
 
@@ -893,6 +895,11 @@ export class QueueCore {
     for (let i = 0; i < count; i++) finishTask(this.words);
     this.#checkJoiners();
   }
+}
+
+/** The number of an item of a delivery. */
+function numberOf({ index, numbers }: Delivery, i: number): number {
+  return numbers ? numbers[i]! : (index + i) | 0;
 }
 
 /** How many items a handle has been admitted to put that have not come in. */

@@ -209,6 +209,19 @@ function channel(): { port1: MessagePort; port2: MessagePort } {
   return transferWorks() ? new MessageChannel() : localChannel();
 }
 
+/** Uses a channel, and closes it. */
+function withChannel<T>(
+  use: (port1: MessagePort, port2: MessagePort) => T,
+  { port1, port2 } = channel(),
+): T {
+  try {
+    return use(port1, port2);
+  } finally {
+    closeMethod!.call(port1);
+    closeMethod!.call(port2);
+  }
+}
+
 /** Whether a field of a message is a port. */
 export function isPort(field: unknown): field is MessagePort {
   return typeof MessagePort === "function" && field instanceof MessagePort;
@@ -395,13 +408,7 @@ let dressed: boolean | undefined;
 /** Whether the runtime dresses ports (Deno). */
 function dressing(): boolean {
   if (!workerThreads?.receiveMessageOnPort) return false;
-  if (dressed === undefined) {
-    const { port1, port2 } = channel();
-    closeMethod!.call(port1);
-    closeMethod!.call(port2);
-    dressed = Object.hasOwn(port1, "on");
-  }
-  return dressed;
+  return dressed ??= withChannel((port) => Object.hasOwn(port, "on"));
 }
 
 /** Closes a port; where that drops nothing (Deno), also what is queued in it. */
@@ -431,21 +438,23 @@ export function scrap(message: unknown): void {
 /** Takes over a port that came in with a message, and what was known of its other side. */
 export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
   if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
-  const receive = workerThreads?.receiveMessageOnPort;
-  if (receive) {
-    const { port1, port2 } = channel();
-    if (dressing() && !Object.hasOwn(raw, "on")) {
-      owned.add(raw);
-      port1.postMessage(raw, [raw]);
-      raw = receive(port2)!.message as MessagePort;
-    }
-    closeMethod!.call(port1);
-    closeMethod!.call(port2);
+  if (dressing() && !Object.hasOwn(raw, "on")) {
+    owned.add(raw);
+    raw = throughThread(raw);
   }
   const port = new OpenPort(raw);
   port.watch.peer = peer;
   if (watchesPeers()) introduce(port);
   return port;
+}
+
+/** A port as `receiveMessageOnPort` hands it out. */
+function throughThread(raw: MessagePort): MessagePort {
+  return withChannel((port1, port2) => {
+    port1.postMessage(raw, [raw]);
+    const { message } = workerThreads!.receiveMessageOnPort!(port2)!;
+    return message as MessagePort;
+  });
 }
 
 /**
@@ -465,20 +474,15 @@ export function beforeTravel(
     if (port.started) port.raw = structuredClone(raw, { transfer: [raw] });
     return true;
   }
-  const { port1, port2 } = channel();
+  if (dressing()) return true;
   try {
-    if (Object.hasOwn(port1, "on")) return true;
     for (let got; (got = receive(port.raw));) {
       if (!take(got.message)) return false;
     }
-    port1.postMessage(port.raw, [port.raw]);
-    port.raw = receive(port2)!.message as MessagePort;
+    port.raw = throughThread(port.raw);
     return true;
   } catch {
     return false;
-  } finally {
-    closeMethod!.call(port1);
-    closeMethod!.call(port2);
   }
 }
 
@@ -498,17 +502,15 @@ export function transferWorks(): boolean {
 
 function canTransfer(): boolean {
   if (typeof MessageChannel !== "function") return false;
-  const { port1, port2 } = new MessageChannel();
-  const buffer = new ArrayBuffer(8);
-  try {
-    port1.postMessage(buffer, [buffer]);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    closeMethod!.call(port1);
-    closeMethod!.call(port2);
-  }
+  return withChannel((port) => {
+    const buffer = new ArrayBuffer(8);
+    try {
+      port.postMessage(buffer, [buffer]);
+      return true;
+    } catch {
+      return false;
+    }
+  }, new MessageChannel());
 }
 
 let moving: boolean | undefined;

@@ -300,7 +300,8 @@ function isPacked(message: unknown): message is Packed {
     (message as Packed)[KEY] === VERSION;
 }
 
-function malformed(): TypeError {
+/** What a message that was not made by `pack` is refused with. */
+export function malformed(): TypeError {
   return new TypeError("Cannot unpack: the message is malformed");
 }
 

@@ -35,6 +35,7 @@ import {
   beforeTravel,
   hold,
   isPeer,
+  isPort,
   openChannel,
   type OpenPort,
   type PortListener,
@@ -50,6 +51,7 @@ import {
   drop,
   type Endpoint,
   type Handed,
+  malformed,
   prepare,
   transferOf,
   unpack,
@@ -140,7 +142,7 @@ function transferOfFrame(frame: Frame): Transferable[] {
 function isReplug(
   frame: Frame,
 ): frame is [tag: number, port: MessagePort, theirs: number, ours: number] {
-  return frame[0] === REPLUG && frame[1] instanceof MessagePort &&
+  return frame[0] === REPLUG && isPort(frame[1]) &&
     isCount(frame[2]) && isCount(frame[3]);
 }
 
@@ -360,36 +362,19 @@ export class Link implements Endpoint {
 
   // --- Receiving ---------------------------------------------------------------
 
-  receiveObject(signal: AbortSignal | undefined): Promise<unknown> {
-    if (this.receivers.first === undefined) {
-      const next = this.#inbox.next;
-      if (next === "object") {
-        if (!this.#inbox.nextIsParcel) {
-          return Promise.resolve(this.#takeObject());
-        }
-        try {
-          return Promise.resolve(this.#takeObject());
-        } catch (error) {
-          return Promise.reject(error);
-        }
-      }
-      if (next === "bytes") return Promise.reject(wrongKind(next));
-      if (this.eof) return Promise.reject(endOfFile());
-    }
-    return this.#wait(new Receive<unknown>(undefined), signal);
-  }
-
-  /** `consume` makes the result of the next bytes message, or throws. */
-  receiveBytes<T>(
-    consume: (message: ByteMessage) => T,
+  /**
+   * Receives the next message: an object, or bytes, of which `consume` makes
+   * the result, or throws.
+   */
+  receive<T>(
+    consume: ((message: ByteMessage) => T) | undefined,
     signal: AbortSignal | undefined,
   ): Promise<T> {
     if (this.receivers.first === undefined) {
       const next = this.#inbox.next;
-      if (next === "object") return Promise.reject(wrongKind(next));
-      if (next === "bytes") {
+      if (next !== undefined) {
         try {
-          return Promise.resolve(this.#takeBytes(consume));
+          return Promise.resolve(this.#take(next, consume));
         } catch (error) {
           return Promise.reject(error);
         }
@@ -404,6 +389,15 @@ export class Link implements Endpoint {
     this.receivers.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
     return waiter.promise;
+  }
+
+  /** Takes the next message, if it is of the kind that is wanted. */
+  #take<T>(
+    next: "object" | "bytes",
+    consume: ((message: ByteMessage) => T) | undefined,
+  ): T {
+    if ((consume ? "bytes" : "object") !== next) throw wrongKind(next);
+    return consume ? this.#takeBytes(consume) : this.#takeObject() as T;
   }
 
   #takeObject(): unknown {
@@ -472,12 +466,8 @@ export class Link implements Endpoint {
     while (receivers.first && next) {
       const receiver = receivers.first;
       receivers.remove(receiver); // what it finds may end all the others
-      const { consume } = receiver;
       try {
-        if ((consume ? "bytes" : "object") !== next) throw wrongKind(next);
-        receiver.settle(
-          consume ? this.#takeBytes(consume) : this.#takeObject(),
-        );
+        receiver.settle(this.#take(next, receiver.consume));
       } catch (error) {
         receiver.fail(error);
       }
@@ -500,9 +490,7 @@ export class Link implements Endpoint {
   /** Ends reading: what is there and what will come is dropped. */
   endReading(): void {
     this.readable = false;
-    for (const frame of this.#inbox.drain()) {
-      if (frame[0] === PARCEL) drop(frame[1]);
-    }
+    this.#dropInbox();
     this.receivers.failAll(() =>
       new OSError("Cannot receive: connection is write-only")
     );
@@ -610,10 +598,15 @@ export class Link implements Endpoint {
     }
     this.sibling?.siblingClosed();
     this.#leave("the handle is closed");
+    this.#dropInbox();
+    this.#closePorts();
+  }
+
+  /** Nobody will read what is there: closes the endpoints in it. */
+  #dropInbox(): void {
     for (const frame of this.#inbox.drain()) {
       if (frame[0] === PARCEL) drop(frame[1]);
     }
-    this.#closePorts();
   }
 
   /** Ends every call that waits here. */
@@ -719,12 +712,12 @@ export class Link implements Endpoint {
       typeof pipe !== "string" || (end !== 0 && end !== 1) ||
       typeof readable !== "boolean" ||
       typeof writable !== "boolean" ||
-      !(port === null || port instanceof MessagePort) ||
+      !(port === null || isPort(port)) ||
       !Array.isArray(drains) ||
-      !drains.every((drain) => drain instanceof MessagePort) ||
+      !drains.every(isPort) ||
       !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
       !isPair(moves)
-    ) throw new TypeError("Cannot unpack: the message is malformed");
+    ) throw malformed();
     const out = port === null
       ? undefined
       : adopt(port, isPeer(peer) ? peer : undefined);
@@ -747,9 +740,9 @@ export class Link implements Endpoint {
 
 /** What has to be transferred with a connection's descriptor. */
 export function portsOf({ port, drains, inbox }: Descriptor): Transferable[] {
-  const ports: Transferable[] = port instanceof MessagePort ? [port] : [];
+  const ports: Transferable[] = isPort(port) ? [port] : [];
   if (Array.isArray(drains)) {
-    ports.push(...drains.filter((drain) => drain instanceof MessagePort));
+    ports.push(...drains.filter(isPort));
   }
   if (Array.isArray(inbox)) {
     for (const frame of inbox) {

@@ -7,13 +7,14 @@ import { Client, type OwnerPort } from "./_client.ts";
 import { Handle, NOTHING, QueueCore } from "./_core.ts";
 import {
   adopt,
+  isPort,
   openChannel,
   type OpenPort,
   sharedWords,
   transferWorks,
   uniqueName,
 } from "./_endpoint.ts";
-import type { Descriptor, Handed } from "./_handoff.ts";
+import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
 import { DONE, Outbox } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
 import {
@@ -135,7 +136,7 @@ export class Owner {
   }
 
   #shareFrom([, port, mine]: Frame): void {
-    if (!(port instanceof MessagePort)) return;
+    if (!isPort(port)) return;
     this.#admit(adopt(port), isWords(mine, HANDLE_WORDS) ? mine : undefined);
   }
 
@@ -169,7 +170,7 @@ export function clientFrom(descriptor: Descriptor): Client {
   if (
     typeof id !== "string" || typeof maxsize !== "number" ||
     typeof joinable !== "boolean" ||
-    !(port === null || port instanceof MessagePort) ||
+    !(port === null || isPort(port)) ||
     !(words === null || isWords(words, QUEUE_WORDS)) ||
     (words === null) !== !isWords(mine, HANDLE_WORDS)
   ) throw malformed();
@@ -243,13 +244,9 @@ function itemsIn([tag, items]: unknown[]): number {
 
 /** The ports in a descriptor. */
 export function portsOf({ port }: Descriptor): Transferable[] {
-  return port instanceof MessagePort ? [port] : [];
+  return isPort(port) ? [port] : [];
 }
 
 function isWords(value: unknown, length: number): value is Int32Array {
   return value instanceof Int32Array && value.length === length;
-}
-
-function malformed(): TypeError {
-  return new TypeError("Cannot unpack: the message is malformed");
 }

@@ -201,10 +201,10 @@ export class Connection<In = unknown, Out = In> {
     if (link.closed) return Promise.reject(closed("receive"));
     if (!link.readable) return Promise.reject(writeOnly("receive"));
     if (options === undefined || options === null) {
-      return link.receiveObject(undefined) as Promise<In>;
+      return link.receive<In>(undefined, undefined);
     }
     try {
-      return link.receiveObject(signalOf(options, "receive")) as Promise<In>;
+      return link.receive<In>(undefined, signalOf(options, "receive"));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -292,7 +292,7 @@ export class Connection<In = unknown, Out = In> {
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
-      return link.receiveBytes(
+      return link.receive(
         (message) =>
           most < message.length ? tooLong(link, message, most) : message.own(),
         signalOf(options, "receive bytes"),
@@ -350,7 +350,7 @@ export class Connection<In = unknown, Out = In> {
       if (offset > view.length) {
         throw new RangeError("Cannot receive bytes: offset too large");
       }
-      return link.receiveBytes((message) => {
+      return link.receive((message) => {
         const { length } = message;
         if (view.length < offset + length) {
           throw new BufferTooShort(message.own());
