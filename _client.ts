@@ -17,8 +17,10 @@
  *     What is put here before that lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
  *  Get otherwise:
- *  1. GET id slot max wait hits →          claims, or waits, or refuses
+ *  1. GET id slot max wait →               claims, or waits, or refuses
  *  2.                                      ← ITEMS id seq first claimed items, and copies of the next
+ *     words: or copies come that the owner has posted before it heard of the
+ *     get; it then ends by its slot, with a claimed copy.
  *  3. words: `LAST_RECEIVED`, `GOT`; else RECEIVED seq →
  *     The item holds endpoints: first ← OFFER id, and ACCEPT id wanted →
  *  Giving up (timeout, abort), with a slot: decided at once by the word;
@@ -39,6 +41,7 @@ import {
   unpack,
 } from "./_handoff.ts";
 import { NOTHING } from "./_core.ts";
+import { unfolded } from "./_fold.ts";
 import { DONE as SENT } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter } from "./_waiters.ts";
@@ -79,12 +82,15 @@ import {
   GOT,
   HANDLE_WORDS,
   HEAD,
+  HITS,
   JOINERS,
   LAST_RECEIVED,
+  MISSES,
   OFFERED,
   OPEN,
   PUTS,
   reserve,
+  SEEN,
   sizeOf,
   STATE,
   TAIL,
@@ -105,13 +111,15 @@ export interface OwnerPort {
 
 /** What a call waits for at the owner. */
 interface Call {
-  readonly id: number;
+  id: number;
   readonly kind: "get" | "put" | "ask";
   // deno-lint-ignore no-explicit-any
   readonly waiter: Waiter<any>;
   slot: number;
-  /** A get of one item, not a list. */
+  /** Of a get: the most items, a list or not, whether it may wait. */
+  max: number;
   single: boolean;
+  wait: boolean;
   /** A put that was given up and waits for the owner's word. */
   reason: unknown;
   givenUp: boolean;
@@ -149,9 +157,6 @@ export class Client implements Endpoint {
   #copies: unknown[] = [];
   #index = 0;
   #at = 0;
-  /** Copies that were claimed here, and elsewhere, since the owner was told. */
-  #hits = 0;
-  #misses = 0;
   #askedMore = false;
   #lastPut: Promise<void> = SENT;
   /** Puts that keep a place at the owner, and post their item then. */
@@ -503,56 +508,57 @@ export class Client implements Endpoint {
       this.#ring();
       return item instanceof Parcel ? unpack(item.message) : item;
     }
-    const words = this.words;
-    if (!words || this.#at === this.#copies.length) return NOTHING;
-    while (Atomics.load(words, BACK) === 0) {
-      const head = this.#skipClaimed(words);
-      if (head === undefined) return NOTHING;
-      const next = (head + 1) | 0;
-      if (Atomics.compareExchange(words, HEAD, head, next) !== head) continue;
-      Atomics.add(words, GOT, 1);
-      const copy = this.#copies[this.#at];
-      this.#copies[this.#at++] = undefined;
-      this.#index = next;
-      this.#claimed(1);
-      return copy;
-    }
-    return NOTHING;
+    return this.#claimCopies(1) > 0 ? this.#copies[this.#at - 1] : NOTHING;
   }
 
-  /** Claims `max` items that follow each other, all from copies, or none. */
+  /** Claims the next items, up to `max`; `undefined`: the owner has to be asked. */
   #claimSeveral(max: number): unknown[] | undefined {
-    const words = this.words;
-    if (!words || this.#copies.length - this.#at < max) return undefined;
-    while (Atomics.load(words, BACK) === 0) {
-      const head = this.#skipClaimed(words);
-      if (head === undefined || this.#copies.length - this.#at < max) break;
-      const next = (head + max) | 0;
-      if (Atomics.compareExchange(words, HEAD, head, next) !== head) continue;
-      Atomics.add(words, GOT, max);
-      const items = this.#copies.slice(this.#at, this.#at + max);
-      this.#at += max;
-      this.#index = next;
-      this.#claimed(max);
-      return items;
-    }
-    return undefined;
+    const count = this.#claimCopies(max);
+    return count > 0
+      ? this.#copies.slice(this.#at - count, this.#at)
+      : undefined;
   }
 
-  /** `HEAD`, if the first of the copies is that item; drops older copies. */
-  #skipClaimed(words: Int32Array): number | undefined {
-    const head = Atomics.load(words, HEAD);
-    const behind = (head - this.#index) | 0;
-    if (behind < 0) return undefined;
-    if (behind > 0) {
-      const left = this.#copies.length - this.#at;
-      this.#misses += Math.min(behind, left);
-      this.#at += behind;
-      this.#index = head;
+  /** Claims the next copies, as many as `#claimable` says. */
+  #claimCopies(max: number): number {
+    let count: number;
+    while ((count = this.#claimable(max)) > 0) {
+      const next = (this.#index + count) | 0;
+      if (
+        Atomics.compareExchange(this.words!, HEAD, this.#index, next) ===
+          this.#index
+      ) {
+        this.#at += count;
+        this.#index = next;
+        this.#claimed(count);
+        return count;
+      }
     }
-    if (this.#at < this.#copies.length) return head;
-    this.#dropCopies();
-    return undefined;
+    return 0;
+  }
+
+  /** How many of up to `max` items can be claimed here: `max`, or all that there are; else 0. */
+  #claimable(max: number): number {
+    const { words } = this;
+    if (this.#at === this.#copies.length || Atomics.load(words!, BACK) > 0) {
+      return 0;
+    }
+    const behind = (Atomics.load(words!, HEAD) - this.#index) | 0;
+    if (behind < 0) return 0;
+    let left = this.#copies.length - this.#at;
+    if (behind > 0) { // others were faster
+      Atomics.add(this.mine!, MISSES, Math.min(behind, left));
+      this.#at += behind;
+      this.#index = (this.#index + behind) | 0;
+      left -= behind;
+      if (left <= 0) {
+        this.#dropCopies();
+        return 0;
+      }
+    }
+    if (left >= max) return max;
+    const there = (Atomics.load(words!, TAIL) - this.#index) | 0;
+    return there > left ? 0 : left;
   }
 
   #dropCopies(): void {
@@ -562,12 +568,12 @@ export class Client implements Endpoint {
 
   /** After a claim: the owner may wait for it, or be asked for more. */
   #claimed(count: number): void {
-    this.#hits += count;
+    Atomics.add(this.words!, GOT, count);
+    Atomics.add(this.mine!, HITS, count);
     this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
     this.#askedMore = true;
-    this.owner.post([MORE, this.#hits, this.#misses]);
-    this.#hits = this.#misses = 0;
+    this.owner.post([MORE]);
   }
 
   /** `GOT` changed: tells the owner if it waits for that. */
@@ -595,13 +601,17 @@ export class Client implements Endpoint {
     }
     const call = this.#call<T>("get", timeout, signal);
     call.single = single;
+    call.max = max;
+    call.wait = wait;
     this.#gets++;
-    this.#askedMore = false;
-    const [hits, misses] = [this.#hits, this.#misses];
-    this.#hits = this.#misses = 0;
-    this.owner.post([GET, call.id, call.slot, max, wait, hits, misses]);
+    this.#postGet(call);
     this.#arm(call, timeout, signal);
     return call.waiter.promise;
+  }
+
+  #postGet({ id, slot, max, wait }: Call): void {
+    this.#askedMore = false;
+    this.owner.post([GET, id, slot, max, wait]);
   }
 
   // --- Calls that wait -------------------------------------------------------------
@@ -612,25 +622,34 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
     slotted = kind !== "ask",
   ): Call {
-    const id = ++this.#lastId;
+    const id = this.#newId();
     const waiter = new Waiter<T>();
     let slot = 0;
-    const canEnd = signal !== undefined || (timeout > 0 && timeout < Infinity);
+    // A get may also end by a copy that comes before its answer.
+    const canEnd = kind === "get" || signal !== undefined ||
+      (timeout > 0 && timeout < Infinity);
     if (canEnd && slotted && this.#freeSlots.length > 0) {
       slot = this.#freeSlots.pop()!;
-      Atomics.store(this.mine!, slot, id | 0);
+      Atomics.store(this.mine!, slot, id);
     }
     const call: Call = {
       id,
       kind,
       waiter,
       slot,
+      max: 0,
       single: false,
+      wait: false,
       reason: undefined,
       givenUp: false,
     };
     this.#calls.set(id, call);
     return call;
+  }
+
+  /** Numbers fit into a word, with their sign. */
+  #newId(): number {
+    return this.#lastId = this.#lastId % 0x7fff_ffff + 1;
   }
 
   /** The owner has answered, or never will. */
@@ -660,11 +679,14 @@ export class Client implements Endpoint {
       : full();
     const asks = why === "timeout" && call.kind === "get" &&
       this.#mayHaveItems();
-    if (call.slot > 0 && !asks) {
-      // Served already: the answer is on its way.
-      if (!endSlot(this.mine!, call.slot, call.id | 0)) return;
-    } else if (
-      asks || call.kind === "put" || (call.kind === "get" && this.words)
+    const { slot } = call;
+    const ended = slot > 0 && !asks && endSlot(this.mine!, slot, call.id);
+    if (slot > 0 && !asks && !ended && Atomics.load(this.mine!, slot) === 0) {
+      return; // Served already: the answer is on its way.
+    }
+    if (
+      !ended &&
+      (asks || call.kind === "put" || (call.kind === "get" && this.words))
     ) {
       if (call.givenUp) return;
       call.givenUp = true;
@@ -685,13 +707,15 @@ export class Client implements Endpoint {
 
   /** Handles a frame; ignores what is malformed or answers nothing. */
   receive(frame: Frame): void {
-    const [tag, id, b, c, d, e, f] = frame;
+    const [tag, id, b, c, d, e, f, g] = frame;
     const call = this.#calls.get(id as number);
     switch (tag) {
-      case ITEMS:
-        if (!isCount(id) || !isCount(d) || !Array.isArray(e)) return;
-        if (d > e.length || !areIndices(f, d)) return;
-        return this.#items(call, Number(b), Number(c) | 0, d, e, f);
+      case ITEMS: {
+        const items = unfolded(e, g);
+        if (!isCount(id) || !isCount(d) || !items) return;
+        if (d > items.length || !areIndices(f, d)) return;
+        return this.#items(call, Number(b), Number(c) | 0, d, items, f);
+      }
       case STORED:
         if (call?.kind !== "put") return;
         this.#forget(call);
@@ -727,7 +751,10 @@ export class Client implements Endpoint {
     if (items.length > claimed) {
       this.#addCopies(first, items, claimed);
     }
-    if (claimed === 0) return;
+    if (this.words) {
+      Atomics.store(this.mine!, SEEN, (first + items.length - claimed) | 0);
+    }
+    if (claimed === 0) return this.#serveByCopies();
     const packed = Array.isArray(parcels) ? parcels as number[] : [];
     if (call?.kind !== "get") {
       const parcels = packed.map((i) => items[i]);
@@ -749,6 +776,28 @@ export class Client implements Endpoint {
     // Last: in the owner's own thread the next get may be served in here.
     if (this.words) this.#ring();
     else this.owner.post([RECEIVED, seq]);
+  }
+
+  /** Gets that the owner has not heard of yet are served by copies it has posted before. */
+  #serveByCopies(): void {
+    if (this.#gets === 0) return;
+    for (const call of this.#calls.values()) {
+      if (call.kind !== "get") continue;
+      const { slot, id, max, single, waiter } = call;
+      if (slot === 0 || this.#claimable(max) === 0) return;
+      // Not if the owner has served it: its answer is on its way.
+      if (!endSlot(this.mine!, slot, id)) return;
+      const items = this.#claimSeveral(max);
+      if (items === undefined) { // others were faster
+        this.#calls.delete(id);
+        call.id = this.#newId();
+        this.#calls.set(call.id, call);
+        Atomics.store(this.mine!, slot, call.id);
+        return this.#postGet(call);
+      }
+      this.#forget(call);
+      waiter.settle(single ? items[0] : items);
+    }
   }
 
   #addCopies(index: number, items: unknown[], from: number): void {
@@ -833,7 +882,7 @@ export class Client implements Endpoint {
     if (this.gone) return;
     for (const call of [...this.#calls.values()]) {
       if (call.kind !== "get") continue;
-      if (call.slot > 0) endSlot(this.mine!, call.slot, call.id | 0);
+      if (call.slot > 0) endSlot(this.mine!, call.slot, call.id);
       this.#forget(call);
       call.waiter.fail(handleClosed("get"));
     }
@@ -921,8 +970,6 @@ export class Client implements Endpoint {
       this.#at,
       this.#gets,
       this.#freeSlots,
-      this.#hits,
-      this.#misses,
       this.#askedMore,
       this.#flushed,
       this.#portClosed,

@@ -17,6 +17,7 @@
  */
 
 import { Deque } from "./_deque.ts";
+import { unfolded } from "./_fold.ts";
 import { type Entry, List } from "./_list.ts";
 import { drop, isParcel, Parcel, transferOf } from "./_handoff.ts";
 import { weigh } from "./_snapshot.ts";
@@ -57,13 +58,16 @@ import {
   FIRST_SLOT,
   GOT,
   HEAD,
+  HITS,
   JOINERS,
   LAST_RECEIVED,
+  MISSES,
   OFFERED,
   OPEN,
   POSTED,
   PUTS,
   reserve,
+  SEEN,
   SHUT,
   sizeOf,
   STATE,
@@ -72,6 +76,8 @@ import {
 
 const FIRST_WINDOW = 16;
 const MOST_WINDOW = 1024;
+/** After so many new items, copies are posted to those who keep up. */
+const PUSH_STEP = 32;
 /** The most bytes of copies that are posted ahead in one frame. */
 const WINDOW_WEIGHT = 64 * 1024;
 /** An item whose size is not known counts as this much. */
@@ -127,6 +133,7 @@ export interface CoreState {
   putters: Putter[];
   joiners: { handle: Handle; id: number }[];
   impatient: number;
+  fresh: number;
 }
 
 /** What the owner knows of one handle. */
@@ -154,6 +161,11 @@ export class Handle {
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
   ahead = 0;
   window: number = FIRST_WINDOW;
+  /** It has asked for items before. */
+  takes = false;
+  /** What was known of `HITS` and `MISSES` when the window was last adapted. */
+  hits = 0;
+  misses = 0;
   puts = 0;
 
   constructor(
@@ -185,16 +197,26 @@ export class QueueCore {
   #joiners: { handle: Handle; id: number }[] = [];
   #ended = false;
   #released = false;
+  /** Items that have come since copies were last posted unasked. */
+  #fresh = 0;
+  readonly #pushStep: number;
 
-  constructor(words: Int32Array, maxsize: number, joinable = false) {
+  /** @param pushStep After how many new items copies are posted unasked. */
+  constructor(
+    words: Int32Array,
+    maxsize: number,
+    joinable = false,
+    pushStep: number = PUSH_STEP,
+  ) {
     this.words = words;
     this.maxsize = maxsize;
     this.joinable = joinable;
+    this.#pushStep = pushStep;
   }
 
   /** Handles a frame from a handle; ignores what is malformed. */
   receive(handle: Handle, frame: Frame): void {
-    const [tag, a, b, c, d, e, f] = frame;
+    const [tag, a, b, c, d] = frame;
     switch (tag) {
       case PUT:
         if (missing(handle) <= 0) return;
@@ -202,8 +224,7 @@ export class QueueCore {
         if (isCount(c) && c > 0) handle.send([STORED, c, 1]);
         return;
       case PUT_SEVERAL:
-        if (!Array.isArray(a) || a.length > missing(handle)) return;
-        return this.#putSeveral(handle, a);
+        return this.#putSeveral(handle, unfolded(a, c));
       case PUT_PARCEL:
         if (missing(handle) <= 0 || !isParcel(a)) return;
         this.put(handle, new Parcel(a, transferOf(a)));
@@ -220,10 +241,8 @@ export class QueueCore {
       case GET:
         if (!isNew(handle, a) || !isSlot(handle, b)) return;
         if (!isCount(c) || c < 1) return;
-        this.#adapt(handle, e, f);
         return this.#ask(handle, a, b, c, d === true);
       case MORE:
-        this.#adapt(handle, a, b);
         return this.#postAhead(handle);
       case CANCEL:
         return this.#cancel(handle, a);
@@ -252,21 +271,36 @@ export class QueueCore {
   put(handle: Handle, item: unknown): void {
     handle.arrived = (handle.arrived + 1) | 0;
     this.#store.push(item);
-    this.#arrived();
+    this.#arrived(1);
     if (handle.closed) this.#confirmClose(handle);
   }
 
-  #putSeveral(handle: Handle, items: unknown[]): void {
+  #putSeveral(handle: Handle, items: unknown[] | undefined): void {
+    if (items === undefined || items.length > missing(handle)) return;
     handle.arrived = (handle.arrived + items.length) | 0;
     for (const item of items) this.#store.push(item);
-    this.#arrived();
+    this.#arrived(items.length);
   }
 
   /** The store has grown. */
-  #arrived(): void {
+  #arrived(count: number): void {
     if (Atomics.load(this.words, STATE) === DROPPED) this.#dropAll();
     else if (this.#getters.first) this.#serve();
+    else if ((this.#fresh += count) >= this.#pushStep) this.#push();
     if (this.#impatient > 0) this.#refuse();
+  }
+
+  /** Posts copies to those who take: a producer may leave no turn in which to hear them ask. */
+  #push(): void {
+    this.#fresh = 0;
+    this.#forgetClaimed();
+    for (const handle of this.handles) {
+      const { words, takes, local, ahead, window } = handle;
+      if (!takes || local || !words || window < FIRST_WINDOW) continue;
+      // Whoever has enough, or has not seen the last ones yet, will ask.
+      if (((ahead - this.#base) | 0) * 2 > window) continue;
+      if (Atomics.load(words, SEEN) === ahead) this.#postAhead(handle);
+    }
   }
 
   #offer(
@@ -321,7 +355,7 @@ export class QueueCore {
         this.#store.push(items[putter.stored++]);
         // Before a get is served: that may lead back here.
         if (putter.stored === items.length) this.#endPut(putter);
-        this.#arrived();
+        this.#arrived(1);
       }
     }
   }
@@ -430,6 +464,9 @@ export class QueueCore {
     wait: boolean,
   ): void {
     if (handle.closed) return handle.send([REFUSED, id, "cancelled", 0]);
+    // Served meanwhile by a copy that was posted ahead.
+    if (slot > 0 && Atomics.load(handle.words!, slot) !== id) return;
+    handle.takes = true;
     const underway = wait && max === 1 ? undefined : this.#underway();
     const getter = { handle, id, slot, max, wait, underway, ...NOWHERE };
     if (!wait || underway) this.#impatient++;
@@ -479,12 +516,16 @@ export class QueueCore {
     let getter: Getter | undefined;
     while ((getter = this.#getters.first)) {
       if (getter.underway && this.#waitsForMore(getter)) return;
-      const delivery = this.#claim(getter.max);
-      if (delivery === undefined) return;
+      if (!this.#available()) return;
+      const { handle, id, slot, max } = getter;
+      // First the call, then the item: it might be served by a copy in between.
+      const words = slot > 0 ? handle.words : undefined;
+      const live = words === undefined || endSlot(words, slot, id, -id);
+      const delivery = live ? this.#claim(max) : undefined;
+      if (words && live) endSlot(words, slot, -id, delivery ? 0 : id);
+      if (live && !delivery) return;
       this.#endGet(getter);
-      if (this.#isLive(getter)) {
-        this.#deliver(getter.handle, getter.id, delivery);
-      } else this.#keepBack(delivery);
+      if (delivery) this.#deliver(handle, id, delivery);
     }
   }
 
@@ -550,8 +591,10 @@ export class QueueCore {
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
     if (handle.local || !handle.words || this.#back.length > 0) return;
+    this.#adapt(handle, handle.words);
     // What was posted ahead before is there already, or on its way.
-    let at = Math.max(0, (handle.ahead - this.#base) | 0);
+    const start = Math.max(0, (handle.ahead - this.#base) | 0);
+    let at = start;
     let weight = 0;
     const end = Math.min(this.#store.size, handle.window);
     for (; at < end; at++) {
@@ -561,7 +604,7 @@ export class QueueCore {
       if (weight > WINDOW_WEIGHT) break;
       posted.push(item);
     }
-    handle.ahead = (this.#base + at) | 0;
+    if (at > start) handle.ahead = (this.#base + at) | 0;
   }
 
   #postAhead(handle: Handle): void {
@@ -575,8 +618,11 @@ export class QueueCore {
   }
 
   /** The window doubles for a handle that claims its copies, and shrinks otherwise. */
-  #adapt(handle: Handle, hits: unknown, misses: unknown): void {
-    if (!isCount(hits) || !isCount(misses)) return;
+  #adapt(handle: Handle, words: Int32Array): void {
+    const hits = (Atomics.load(words, HITS) - handle.hits) | 0;
+    const misses = (Atomics.load(words, MISSES) - handle.misses) | 0;
+    handle.hits = (handle.hits + hits) | 0;
+    handle.misses = (handle.misses + misses) | 0;
     if (hits > misses) handle.window = Math.min(MOST_WINDOW, handle.window * 2);
     else if (hits * 4 < misses) handle.window = Math.max(1, handle.window >> 1);
   }
@@ -780,6 +826,7 @@ export class QueueCore {
       putters: [],
       joiners: [...this.#joiners],
       impatient: this.#impatient,
+      fresh: this.#fresh,
     };
     for (let i = 0; i < this.#store.size; i++) {
       state.store.push(this.#store.at(i));

@@ -22,6 +22,8 @@ export type Shape = null | [keys: string[] | null, parts: Shape[]];
 export type Runs = (number | Shape)[];
 
 const MOST_ITEMS = 256;
+/** No more messages are folded, or unfolded, at once. */
+const MOST_FOLDED = 4096;
 const MOST_WEIGHT = 64 * 1024;
 const MOST_RUNS = 8;
 const MOST_PARTS = 32;
@@ -267,6 +269,35 @@ export class Unfolder {
   }
 }
 
+/** Folds messages that are to travel together; `undefined`: not worth it, or not possible. */
+export function fold(
+  values: unknown[],
+): [values: unknown[], runs: Runs] | undefined {
+  if (values.length > MOST_FOLDED) return undefined;
+  const folder = new Folder(true);
+  for (const value of values) if (!folder.add(value)) return undefined;
+  const [folded, runs] = folder.take();
+  return runs && [folded, runs];
+}
+
+/** How many messages are folded. */
+export function countIn(runs: Runs): number {
+  let count = 0;
+  for (let i = 0; i < runs.length; i += 2) count += runs[i] as number;
+  return count;
+}
+
+/** The messages that two fields of a frame hold; `undefined`: malformed. */
+export function unfolded(
+  values: unknown,
+  runs: unknown,
+): unknown[] | undefined {
+  if (runs === undefined) return Array.isArray(values) ? values : undefined;
+  return isFolded(values, runs)
+    ? new Unfolder(values as unknown[], runs as Runs).rest()
+    : undefined;
+}
+
 /**
  * Whether two fields of a frame are what {@linkcode Folder.take} returns: no
  * more messages, and no larger shapes, than it makes.
@@ -283,7 +314,7 @@ export function isFolded(values: unknown, runs: unknown): boolean {
     messages += count;
     left -= count * each;
   }
-  return runs.length > 0 && left >= 0 && messages <= MOST_ITEMS;
+  return runs.length > 0 && left >= 0 && messages <= MOST_FOLDED;
 }
 
 // Objects in the shape that is being looked at: shared ones count each time.

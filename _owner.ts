@@ -15,12 +15,14 @@ import {
   uniqueName,
 } from "./_endpoint.ts";
 import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
+import { countIn, fold, type Runs } from "./_fold.ts";
 import { DONE, Outbox } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
 import {
   EOF,
   type Frame,
   isFrame,
+  ITEMS,
   PUT,
   PUT_PARCEL,
   PUT_SEVERAL,
@@ -28,6 +30,9 @@ import {
   SHARE,
 } from "./_wire.ts";
 import { HANDLE_WORDS, POSTED, QUEUE_WORDS } from "./_words.ts";
+
+/** Fewer items are posted as they are. */
+const WORTH_FOLDING = 4;
 
 // Queues that are owned by this thread, for handles that come back to it.
 const owners = new Map<string, WeakRef<Owner> | Owner>();
@@ -112,7 +117,7 @@ export class Owner {
     const core = this.#core;
     const handle = new Handle(
       (frame, transfer) => {
-        if (port.open) port.post(frame, transfer);
+        if (port.open) port.post(folded(frame), transfer);
       },
       words,
       false,
@@ -205,7 +210,7 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
       throw error;
     }
   };
-  const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {});
+  const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {}, true);
   const post = (frame: unknown[], transfer?: Transferable[]) => {
     outbox.flush();
     if (port.open) send(frame, transfer);
@@ -237,9 +242,22 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
 }
 
 /** How many admitted items a frame holds. */
-function itemsIn([tag, items]: unknown[]): number {
+function itemsIn([tag, items, , runs]: unknown[]): number {
   if (tag === PUT || tag === PUT_PARCEL) return 1;
-  return tag === PUT_SEVERAL ? (items as unknown[]).length : 0;
+  if (tag !== PUT_SEVERAL) return 0;
+  return runs ? countIn(runs as Runs) : (items as unknown[]).length;
+}
+
+/** A frame of items, folded if it pays. */
+function folded(frame: unknown[]): unknown[] {
+  const [tag, id, seq, first, claimed, items, parcels] = frame;
+  if (tag !== ITEMS || parcels || (items as unknown[]).length < WORTH_FOLDING) {
+    return frame;
+  }
+  const found = fold(items as unknown[]);
+  if (found === undefined) return frame;
+  const [values, runs] = found;
+  return [tag, id, seq, first, claimed, values, undefined, runs];
 }
 
 /** The ports in a descriptor. */

@@ -27,7 +27,7 @@ export const LAST = 0x1dc0_0108;
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item, weight?, id?]`: admitted already, through the shared words; `id`: to be answered. */
 export const PUT = 0x1dc0_0110;
-/** `[PUT_SEVERAL, items]`: several of them. */
+/** `[PUT_SEVERAL, items, weight?, runs?]`: several of them; with runs: folded. */
 export const PUT_SEVERAL = 0x1dc0_0111;
 /** `[PUT_PARCEL, packed, id?]`: as PUT, with endpoints or transferred parts; with an id it is to be answered by STORED. */
 export const PUT_PARCEL = 0x1dc0_0112;
@@ -35,9 +35,9 @@ export const PUT_PARCEL = 0x1dc0_0112;
 export const PUT_WAIT = 0x1dc0_0113;
 /** `[UNPUT]`: gives up a place that was kept. */
 export const UNPUT = 0x1dc0_0114;
-/** `[GET, id, slot, max, wait, hits, misses]`: asks for up to `max` items; how many copies it claimed, and how many others did. */
+/** `[GET, id, slot, max, wait]`: asks for up to `max` items. */
 export const GET = 0x1dc0_0115;
-/** `[MORE, hits, misses]`: asks for copies of the next items, unclaimed. */
+/** `[MORE]`: asks for copies of the next items, unclaimed. */
 export const MORE = 0x1dc0_0116;
 /** `[CANCEL, id]`: a waiting call is given up. */
 export const CANCEL = 0x1dc0_0117;
@@ -57,7 +57,7 @@ export const CLOSE = 0x1dc0_011d;
 export const ACCEPT = 0x1dc0_011e;
 
 // --- Queues, owner to handle -------------------------------------------------
-/** `[ITEMS, id, seq, first, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed. */
+/** `[ITEMS, id, seq, first, claimed, items, parcels?, runs?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed; with runs: folded. */
 export const ITEMS = 0x1dc0_0120;
 /** `[STORED, id, count]`: a waiting put is done. */
 export const STORED = 0x1dc0_0121;

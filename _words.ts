@@ -16,26 +16,29 @@
  * - `STATE` is `OPEN`, `SHUT` (no puts) or `DROPPED` (no gets either).
  * - `BELL` is 1 while the owner wants to hear of the next change of `GOT`;
  *   `JOINERS` is how many wait for `DONE` to reach `TAIL`.
+ *
+ * What consumers write, what producers write, and what hardly changes have a
+ * cache line each: a core that writes a line takes it from all others.
  */
 export const HEAD = 0;
 /** See {@linkcode HEAD}. */
-export const TAIL = 1;
+export const GOT = 1;
 /** See {@linkcode HEAD}. */
-export const GOT = 2;
+export const DONE = 2;
 /** See {@linkcode HEAD}. */
-export const DONE = 3;
+export const TAIL = 16;
 /** See {@linkcode HEAD}. */
-export const PUTS = 4;
+export const PUTS = 32;
 /** See {@linkcode HEAD}. */
-export const BACK = 5;
+export const BACK = 33;
 /** See {@linkcode HEAD}. */
-export const STATE = 6;
+export const STATE = 34;
 /** See {@linkcode HEAD}. */
-export const BELL = 7;
+export const BELL = 35;
 /** See {@linkcode HEAD}. */
-export const JOINERS = 8;
+export const JOINERS = 36;
 /** How many words a queue has. */
-export const QUEUE_WORDS = 9;
+export const QUEUE_WORDS = 48;
 
 /** `STATE`: open. */
 export const OPEN = 0;
@@ -55,12 +58,19 @@ export const LAST_RECEIVED = 1;
 export const POSTED = 2;
 /** A handle's words. How many of its puts it has counted in `PUTS`. */
 export const OFFERED = 3;
+/** A handle's words. The number of the item after the last copy that has come in. */
+export const SEEN = 4;
+/** A handle's words. How many copies it has claimed. */
+export const HITS = 5;
+/** A handle's words. How many of its copies others have claimed. */
+export const MISSES = 6;
 /**
  * A handle's words from here on are slots for calls that may be given up: a
  * slot holds the call's number until one side ends the call by exchanging it
- * for 0, the owner when it serves the call, the handle when it gives up.
+ * for 0, the owner when it serves the call, the handle when it gives up. While
+ * the owner looks for an item for it, the number is negative.
  */
-export const FIRST_SLOT = 4;
+export const FIRST_SLOT = 7;
 /** How many words a handle has. */
 export const HANDLE_WORDS = 32;
 
@@ -105,7 +115,12 @@ export function finishTask(words: Int32Array): boolean {
   }
 }
 
-/** Ends the call in a slot; returns whether it had not been ended before. */
-export function endSlot(words: Int32Array, slot: number, id: number): boolean {
-  return Atomics.compareExchange(words, slot, id, 0) === id;
+/** Ends the call in a slot, or goes back to `next`; returns whether it had not been ended before. */
+export function endSlot(
+  words: Int32Array,
+  slot: number,
+  id: number,
+  next = 0,
+): boolean {
+  return Atomics.compareExchange(words, slot, id, next) === id;
 }

@@ -138,6 +138,8 @@ export interface WorldOptions {
   /** Whether there is one in the owner's. */
   local?: boolean;
   joinable?: boolean;
+  /** After how many new items copies are posted unasked. */
+  pushStep?: number;
 }
 
 /** See the module's comment. */
@@ -158,9 +160,10 @@ export class World {
 
   constructor(options: WorldOptions) {
     const { maxsize, words, remotes, local = false, joinable = true } = options;
+    const { pushStep = 1 } = options;
     this.#words = words;
     const counters = new Int32Array(QUEUE_WORDS);
-    this.core = new QueueCore(counters, maxsize, joinable);
+    this.core = new QueueCore(counters, maxsize, joinable, pushStep);
     if (local) this.members.push(this.#local(joinable));
     for (let i = 0; i < remotes; i++) this.members.push(this.#remote(joinable));
   }
@@ -457,7 +460,7 @@ export class World {
   /** All of the state, as text: two worlds with the same text go on alike. */
   fingerprint(): string {
     const { words } = this.core;
-    const { base, store, back, getters, putters, joiners } = this.core
+    const { base, store, back, getters, putters, joiners, fresh } = this.core
       .inspect();
     const call = ({ handle, id, slot }: {
       handle: Handle;
@@ -477,6 +480,7 @@ export class World {
       ]),
       putters.map((p) => [...call(p), p.items, p.stored]),
       joiners.map(call),
+      fresh,
       this.members.map(({ client, handle, up, down, alive, open, gone }) => [
         up,
         down,
@@ -493,6 +497,9 @@ export class World {
         handle.offered,
         handle.ahead,
         handle.window,
+        handle.takes,
+        handle.hits,
+        handle.misses,
         handle.puts,
         handle.closed,
       ]),

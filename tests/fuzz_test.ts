@@ -338,8 +338,8 @@ test(
 test("a folded frame stands for no more than a sender folds", () => {
   assert(isFolded([1, 2], [2, null]));
   assert(isFolded([1, 2], [1, [["a", "b"], [null, null]]]));
-  assert(isFolded([], [256, [null, []]]));
-  assert(!isFolded([], [257, [null, []]]));
+  assert(isFolded([], [4096, [null, []]]));
+  assert(!isFolded([], [4097, [null, []]]));
   assert(!isFolded([], [1e15, [[], []]]));
   assert(!isFolded([1], [2, null]));
   // Shared parts: 2 ** 50 objects in a message of 50.

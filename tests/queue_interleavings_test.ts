@@ -33,6 +33,8 @@ interface Setup {
   /** The thread that may shut the queue down at any time. */
   shuts?: number;
   immediate?: boolean;
+  /** After how many new items copies are posted unasked. */
+  pushStep?: number;
 }
 
 /** An event, and those that interrupt it: before which of its atomic operations, and what. */
@@ -82,10 +84,17 @@ class Run {
   #outcomes: string[] = [];
 
   constructor(setup: Setup) {
-    const { maxsize, words, local = false, programs } = setup;
+    const { maxsize, words, local = false, programs, pushStep = 1 } = setup;
     const remotes = programs.length - (local ? 1 : 0);
     this.#setup = setup;
-    this.world = new World({ maxsize, words, remotes, local, joinable: false });
+    this.world = new World({
+      maxsize,
+      words,
+      remotes,
+      local,
+      joinable: false,
+      pushStep,
+    });
     this.threads = programs.map((program, i) => ({
       member: this.world.members[i]!,
       program,
@@ -372,9 +381,13 @@ type Faults = Partial<Setup> & { programs?: Op[][] };
 
 const plain: Op[][] = [["put", "put"], ["put"], ["get", "get"], ["get"]];
 
+/** Copies come while a get is on its way to the owner. Small enough to be run whole. */
+const UNASKED = "copies unasked";
+
 /** The faults, one at a time; thread 0 and 1 put, 2 and 3 get. */
 const faults: Record<string, Faults> = {
   none: {},
+  [UNASKED]: { programs: [["put", "put", "put"], ["get", "get"], ["get"]] },
   "a get that times out": {
     programs: [["put", "put"], ["put"], ["get", "get ms"], ["get"]],
   },
@@ -419,7 +432,7 @@ test(
           for (const [name, fault] of Object.entries(faults)) {
             // The short form takes smaller worlds.
             const programs = (fault.programs ?? plain).map((program, i) =>
-              long || i === 0 ? program : program.slice(-1)
+              long || i === 0 || name === UNASKED ? program : program.slice(-1)
             ).slice(0, long ? 4 : 3);
             const { ends } = fault;
             if (local && ends === 0) continue;
@@ -463,6 +476,9 @@ test(
         }
       }
     }
+    const programs: Op[][] = [["put", "put", "put"], ["get", "get", "get"]];
+    const unasked = { maxsize: 0, words: true, programs, pushStep: 2 };
+    await explore(unasked, 1, totals);
     report("By atomic step", totals);
   },
   { deadline: 36_000_000 },
