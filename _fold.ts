@@ -28,9 +28,15 @@ const MOST_WEIGHT = 64 * 1024;
 const MOST_RUNS = 8;
 const MOST_PARTS = 32;
 
-// What has been met in the message that is being folded; else empty.
-const seen: object[] = [];
+// What has been met in the message that is being folded. A list that is
+// emptied rather than truncated keeps its memory.
+const seen: (object | undefined)[] = [];
+let met = 0;
 let size = 0;
+
+function forget(): void {
+  while (met > 0) seen[--met] = undefined;
+}
 
 /** Folds messages. */
 export class Folder {
@@ -58,7 +64,7 @@ export class Folder {
   /** Adds a message as it is now; returns false if it is not plain data. */
   add(value: unknown): boolean {
     // Called by a getter of a message that is half folded: not in between.
-    if (seen.length > 0) return false;
+    if (met > 0) return false;
     if (typeof value !== "object" || value === null) {
       size = 0;
       return isLeaf(value) && this.#push(null, value);
@@ -80,7 +86,8 @@ export class Folder {
         values.length = length;
       }
       if (this.#runs.length >= 2 * MOST_RUNS) return false;
-      seen.length = size = 0;
+      forget();
+      size = 0;
       const shape = survey(value, values);
       if (shape !== undefined && values === this.#values) {
         this.#known = shape;
@@ -92,7 +99,7 @@ export class Folder {
       values.length = length;
       throw error;
     } finally {
-      seen.length = 0;
+      forget();
     }
   }
 
@@ -199,10 +206,9 @@ function survey(value: object, values: unknown[]): Shape | undefined {
 
 /** Whether an object has not been met before in this message, and can be looked into. */
 function isNew(value: object): boolean {
-  if (seen.length === MOST_PARTS || seen.includes(value) || isProxy(value)) {
-    return false;
-  }
-  seen.push(value);
+  if (met === MOST_PARTS || isProxy(value)) return false;
+  for (let i = 0; i < met; i++) if (seen[i] === value) return false;
+  seen[met++] = value;
   size += 16;
   return true;
 }

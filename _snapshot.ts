@@ -13,10 +13,12 @@ export const NOT_PLAIN: unique symbol = Symbol("not plain data");
 const MOST_OBJECTS = 32;
 const MOST_ELEMENTS = 1024;
 
-// One copy at a time is under way in a thread: getters could start another,
-// so `depth` guards against it.
-const originals: object[] = [];
-const copies: object[] = [];
+// The objects of the copy that is under way, one at a time in a thread: getters
+// could start another, so `busy` guards against it. Lists that are emptied
+// rather than truncated keep their memory.
+const originals: (object | undefined)[] = [];
+const copies: (object | undefined)[] = [];
+let count = 0;
 let busy = false;
 let size = 0;
 
@@ -29,13 +31,13 @@ export function copiedSize(): number {
 export function copyPlain(value: unknown): unknown {
   size = 0;
   if (typeof value !== "object" || value === null) return copyLeaf(value);
-  if (busy) return NOT_PLAIN;
+  if (busy || polluted()) return NOT_PLAIN;
   busy = true;
   try {
     return copyObject(value);
   } finally {
     busy = false;
-    originals.length = copies.length = 0;
+    while (count > 0) originals[--count] = copies[count] = undefined;
   }
 }
 
@@ -53,27 +55,37 @@ function copyLeaf(value: unknown): unknown {
   }
 }
 
+/** Whether objects have keys, for `for in`, that are not their own. */
+function polluted(): boolean {
+  for (const _ in Object.prototype) return true;
+  return false;
+}
+
+/** A copy of an object that may have been met before. */
+function copyNested(value: object): unknown {
+  for (let i = 0; i < count; i++) if (originals[i] === value) return copies[i];
+  return copyObject(value);
+}
+
+function enter(value: object, copy: object): void {
+  originals[count] = value;
+  copies[count++] = copy;
+  size += 16;
+}
+
 function copyObject(value: object): unknown {
-  const seen = originals.indexOf(value);
-  if (seen >= 0) return copies[seen];
-  if (originals.length === MOST_OBJECTS) return NOT_PLAIN;
-  if (isProxy(value)) return NOT_PLAIN;
+  if (count === MOST_OBJECTS || isProxy(value)) return NOT_PLAIN;
   const prototype = Object.getPrototypeOf(value);
   if (prototype === Array.prototype) return copyArray(value as unknown[]);
   if (prototype !== Object.prototype && prototype !== null) return NOT_PLAIN;
   const copy: Record<string, unknown> = {};
-  originals.push(value);
-  copies.push(copy);
-  const keys = Object.keys(value);
-  size += 16;
-  for (let i = 0; i < keys.length; i++) {
-    const key = keys[i]!;
-    if (key === "__proto__") return NOT_PLAIN;
+  enter(value, copy);
+  for (const key in value) {
     const field = (value as Record<string, unknown>)[key];
     const copied = typeof field === "object" && field !== null
-      ? copyObject(field)
+      ? copyNested(field)
       : copyLeaf(field);
-    if (copied === NOT_PLAIN) return NOT_PLAIN;
+    if (copied === NOT_PLAIN || key === "__proto__") return NOT_PLAIN;
     copy[key] = copied;
   }
   return copy;
@@ -91,13 +103,11 @@ function copyArray(value: unknown[]): unknown {
     return NOT_PLAIN;
   }
   const copy: unknown[] = [];
-  originals.push(value);
-  copies.push(copy);
-  size += 16;
+  enter(value, copy);
   for (let i = 0; i < length; i++) {
     const element = value[i];
     const copied = typeof element === "object" && element !== null
-      ? copyObject(element)
+      ? copyNested(element)
       : copyLeaf(element);
     if (copied === NOT_PLAIN) return NOT_PLAIN;
     copy.push(copied);
