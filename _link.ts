@@ -23,7 +23,9 @@
  *  peer's that it knows of: a REPLUG whose sender did not yet know of the
  *  latest move here is such a crossing, any other has to be answered.
  *  Mover or peer dying: its ports close, which counts as LAST; what had not
- *  been forwarded is lost with the mover.
+ *  been forwarded is lost with the mover. The new holder, when it finds its
+ *  drain cut off (or CUT in it, from the drain of a mover before), reports all
+ *  as taken: nobody will take what is lost, and sends would wait for that.
  *
  * Invariants: a receive waits only while the inbox is empty; `#sources[0]` is
  * the only port whose frames are handled, all others keep theirs in `early`;
@@ -61,6 +63,7 @@ import { DONE, Outbox } from "./_outbox.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
   BYTES,
+  CUT,
   EOF,
   type Frame,
   isCount,
@@ -166,7 +169,10 @@ function forward(from: OpenPort[], to: OpenPort): void {
     if (frame[0] === LAST) next(port);
     else if (frame[0] === EOF || isReplug(frame)) end(frame);
     else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
-  }, next);
+  }, (port) => {
+    if (to.open) to.post([CUT]);
+    next(port);
+  });
   for (const port of from) port.start(sources);
   sources.proceed();
 }
@@ -237,7 +243,7 @@ export class Link implements Endpoint {
     this.#sources = new Sources(
       out ? [...drains, out] : drains,
       (frame, port) => this.#accept(frame, port),
-      (port) => this.#sourceEnded(port),
+      (port) => this.#sourceCut(port),
       (port) => port === this.#out && this.#broken(),
     );
     this.#outbox = new Outbox(
@@ -512,6 +518,8 @@ export class Link implements Endpoint {
       case LAST:
         if (port !== this.#out) this.#sourceEnded(port);
         return;
+      case CUT:
+        return this.#forgive();
       default:
         if (!this.#inbox.push(frame)) return;
         if (this.readable) return this.#serve();
@@ -546,6 +554,17 @@ export class Link implements Endpoint {
     }
     this.#sources.ports = [fresh];
     fresh.start(this.#sources);
+  }
+
+  /** A port is gone without a last frame. */
+  #sourceCut(port: OpenPort): void {
+    if (port !== this.#out) this.#forgive();
+    this.#sourceEnded(port);
+  }
+
+  /** Reports everything as taken: nobody will take what is lost. */
+  #forgive(): void {
+    this.#out?.post([TOOK, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]);
   }
 
   #sourceEnded(port: OpenPort): void {

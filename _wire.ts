@@ -23,6 +23,8 @@ export const EOF = 0x1dc0_0106;
 export const REPLUG = 0x1dc0_0107;
 /** `[LAST]`: the sender's last frame on this port, answering REPLUG. */
 export const LAST = 0x1dc0_0108;
+/** `[CUT]`: from here to the end of this port the rest is lost, with the thread that was to pass it on. */
+export const CUT = 0x1dc0_0109;
 
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item, weight?, id?]`: admitted already, through the shared words; `id`: to be answered. */

@@ -649,6 +649,37 @@ if (startedPortsTravel()) {
   );
 }
 
+test(
+  "a mover that ends before it has passed on what was on its way leaves no send waiting",
+  async () => {
+    for (const chain of [[true], [true, false], [false, true]]) {
+      let [a, conn] = Pipe<Any>();
+      const sends = range(0, 400).map((i) => a.send(i)); // more than a window
+      const movers = [];
+      for (const end of chain) {
+        const [via, there] = Pipe<Any>();
+        const args = { conn, via: there, end };
+        movers.push(spawnTask("moveUnread", args, { module: PIPE_TASKS }));
+        ({ conn } = await via.recv());
+        via.close();
+      }
+      let next = conn.recv();
+      await Promise.all(sends);
+      const more = range(0, 400).map((i) => a.send(`after ${i}`));
+      for (let i = 0; i < 400; i++, next = conn.recv()) {
+        while (typeof await next === "number") next = conn.recv();
+        assertEquals(await next, `after ${i}`);
+      }
+      a.close();
+      await assertRejects(() => next, EOFError);
+      await Promise.all(more);
+      conn.close();
+      for (const { worker } of movers) await worker.terminate();
+    }
+  },
+  WORKERS,
+);
+
 // --- Messages that nobody reads ------------------------------------------------------
 
 testBoth("endpoints in messages that are dropped get closed", async () => {

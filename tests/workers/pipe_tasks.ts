@@ -152,6 +152,17 @@ export async function moveAndEnd(
   await new Promise(() => {});
 }
 
+/** Replugs `conn` with all that is queued in it; may end before any of it was passed on. */
+export async function moveUnread(
+  { conn, via, end }: { conn: Any; via: Any; end: boolean },
+): Promise<void> {
+  force.replug = true;
+  conn.recv().catch(() => {}); // it is in use
+  via.send({ conn });
+  if (end) exit();
+  await new Promise(() => {});
+}
+
 interface Order {
   id: number;
   op: "take" | "give" | "call" | "work" | "receive" | "moveTo";
