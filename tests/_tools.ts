@@ -93,3 +93,25 @@ export async function find(
   console.log(`npx ${npm}`);
   return [NPX, ["--yes", npm]];
 }
+
+/** Bun 1.4. */
+export function findBun(): Promise<[command: string, args: string[]]> {
+  return find("bun", "bun@1.4.5", (version) => version.startsWith("1.4."));
+}
+
+/** Node as NODE_VERSION wants it, or any that strips types. */
+export function findNode(): Promise<[command: string, args: string[]]> {
+  const wanted = Deno.env.get("NODE_VERSION");
+  return find("node", `node@${wanted ?? "26"}`, (version) => {
+    const [major = 0, minor = 0] = version.split(".").map(Number);
+    if (wanted) return version === wanted || major === Number(wanted);
+    return major > 22 || major === 22 && minor >= 18;
+  });
+}
+
+/** Finds the stand-ins for `@std/*` in Node. */
+export const NODE_HOOK: string[] = [
+  "--disable-warning=ExperimentalWarning",
+  "--import",
+  "./tests/std/node_hook.js",
+];

@@ -1,6 +1,6 @@
 // `deno task test`, `test:bun`, `test:node`: one suite, three runtimes. Arguments pass through.
 
-import { find, ROOT, run, stdArgs } from "./_tools.ts";
+import { findBun, findNode, NODE_HOOK, ROOT, run, stdArgs } from "./_tools.ts";
 
 interface Counts {
   passed: number;
@@ -41,11 +41,7 @@ async function inDeno(report: string, args: string[]): Promise<number> {
 }
 
 async function inBun(report: string, args: string[]): Promise<number> {
-  const [bun, first] = await find(
-    "bun",
-    "bun@1.4.5",
-    (version) => version.startsWith("1.4."),
-  );
+  const [bun, first] = await findBun();
   const options = ["--reporter=junit", `--reporter-outfile=${report}`];
   const files = given(args) ? [] : ["./tests/"];
   // Bun takes a bare path for a filter.
@@ -54,20 +50,9 @@ async function inBun(report: string, args: string[]): Promise<number> {
 }
 
 async function inNode(report: string, args: string[]): Promise<number> {
-  const wanted = Deno.env.get("NODE_VERSION");
-  const [node, first] = await find(
-    "node",
-    `node@${wanted ?? "26"}`,
-    (version) => {
-      const [major = 0, minor = 0] = version.split(".").map(Number);
-      if (wanted) return version === wanted || major === Number(wanted);
-      return major > 22 || major === 22 && minor >= 18;
-    },
-  );
+  const [node, first] = await findNode();
   const options = [
-    "--disable-warning=ExperimentalWarning",
-    "--import",
-    "./tests/std/node_hook.js",
+    ...NODE_HOOK,
     "--test",
     "--test-reporter=spec",
     "--test-reporter-destination=stdout",
