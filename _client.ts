@@ -684,6 +684,8 @@ export class Client implements Endpoint {
     if (slot > 0 && !asks && !ended && Atomics.load(this.mine!, slot) === 0) {
       return; // Served already: the answer is on its way.
     }
+    // At once: no put may be refused for one that waits no more.
+    if (ended && call.kind === "put") Atomics.sub(this.words!, PUTS, 1);
     if (
       !ended &&
       (asks || call.kind === "put" || (call.kind === "get" && this.words))

@@ -11,7 +11,8 @@
  * - every item is in exactly one place: in the store (unclaimed), in `#back`,
  *   in one handle's `inFlight` or `offers`, or handed to a caller;
  * - `PUTS` is the number of waiting puts, counted from the moment they were
- *   called; `BACK` is the size of `#back`;
+ *   called, whether they have come in or not, to the moment they end, here or
+ *   at their handles; `BACK` is the size of `#back`;
  * - while a put waits or a shutdown is not complete, `BELL` is set, or the
  *   frame it asked for is on its way.
  */
@@ -322,10 +323,10 @@ export class QueueCore {
     this.#putters.push(putter);
     this.#admit();
     if (putter.list === undefined) return;
-    if (this.#ended) this.#endPut(putter, "cancelled");
+    if (this.#ended) this.#refusePut(putter, "cancelled");
     else if (Atomics.load(this.words, STATE) !== OPEN) {
-      this.#endPut(putter, this.#isLive(putter) ? "shutdown" : "cancelled");
-    } else if (!wait) this.#endPut(putter, "full");
+      this.#refusePut(putter, "shutdown");
+    } else if (!wait) this.#refusePut(putter, "full");
   }
 
   /** Whether a call has not been given up; from then on it cannot be. */
@@ -347,7 +348,7 @@ export class QueueCore {
       const { handle, items } = putter;
       if (putter.stored === 0 && !this.#isLive(putter)) {
         Atomics.sub(words, TAIL, 1);
-        this.#endPut(putter, "cancelled");
+        this.#endPut(putter, "cancelled", true);
       } else if (items.length === 0) {
         this.#countAdmitted(handle, 1);
         this.#endPut(putter);
@@ -373,11 +374,18 @@ export class QueueCore {
     if (handle.closed) this.#confirmClose(handle);
   }
 
-  #endPut(putter: Putter, why?: Refusal): void {
+  /** Ends a put that waits, unless it was given up meanwhile. */
+  #refusePut(putter: Putter, why: Refusal): void {
+    const live = putter.stored > 0 || this.#isLive(putter);
+    this.#endPut(putter, live ? why : "cancelled", !live);
+  }
+
+  /** @param uncounted Its handle has given it up, and takes it out of `PUTS`. */
+  #endPut(putter: Putter, why?: Refusal, uncounted = false): void {
     const { handle, id, stored } = putter;
     this.#putters.remove(putter);
     handle.calls.delete(id);
-    Atomics.sub(this.words, PUTS, 1);
+    if (!uncounted) Atomics.sub(this.words, PUTS, 1);
     handle.puts--;
     if (why === undefined) handle.send([STORED, id, stored]);
     else handle.send([REFUSED, id, why, stored]);
@@ -725,7 +733,7 @@ export class QueueCore {
     const call = handle.calls.get(id as number);
     if (call === undefined) return this.#forgetJoiners(handle, id);
     if ("items" in call) {
-      this.#endPut(call, "cancelled");
+      this.#refusePut(call, "cancelled");
       this.#admit();
     } else {
       this.#endGet(call);
@@ -805,7 +813,7 @@ export class QueueCore {
     for (const call of [...handle.calls.values()]) {
       // Nobody is there to fill the place.
       if ("items" in call && call.items.length === 0) {
-        this.#endPut(call, "cancelled");
+        this.#refusePut(call, "cancelled");
       }
     }
     const { words } = handle;
@@ -844,7 +852,7 @@ export class QueueCore {
     }
     this.#back = [];
     Atomics.store(this.words, BACK, 0);
-    this.#putters.forEach((putter) => this.#endPut(putter, "cancelled"));
+    this.#putters.forEach((putter) => this.#refusePut(putter, "cancelled"));
     if (this.#ended) return;
     this.#ended = true;
     this.#checkJoiners();
@@ -901,10 +909,7 @@ export class QueueCore {
     if (state === OPEN || immediate) {
       Atomics.store(this.words, STATE, immediate ? DROPPED : SHUT);
     }
-    this.#putters.forEach((putter) => {
-      const live = putter.stored > 0 || this.#isLive(putter);
-      this.#endPut(putter, live ? "shutdown" : "cancelled");
-    });
+    this.#putters.forEach((putter) => this.#refusePut(putter, "shutdown"));
     if (immediate) this.#dropAll();
     this.#finishShutdown();
   }

@@ -383,12 +383,19 @@ export class World {
     assertEquals(load(BACK), back.length, "BACK");
     const end = load(JOINERS) - state.joiners.length;
     assert(end === 0 || (end === 1 && this.ended), "JOINERS");
-    let waiting = putters.length;
+    const waits = (words: Int32Array | undefined, slot: number, id: number) =>
+      slot === 0 || Atomics.load(words!, slot) === id ? 1 : 0;
+    let waiting = 0;
+    for (const { handle, slot, id } of putters) {
+      waiting += waits(handle.words, slot, id);
+    }
     let freed = false;
-    for (const { up, alive, gone } of this.members) {
+    for (const { up, alive, gone, handle } of this.members) {
       if (!alive && !gone) freed = true;
-      for (const [tag] of up) {
-        if (tag === PUT_WAIT && this.#words) waiting++;
+      for (const [tag, id, slot] of up) {
+        if (tag === PUT_WAIT && this.#words) {
+          waiting += waits(handle.words, slot as number, id as number);
+        }
         if (tag === FREED) freed = true;
       }
     }
