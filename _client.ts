@@ -693,7 +693,7 @@ export class Client implements Endpoint {
       if (call.givenUp) return;
       call.givenUp = true;
       call.reason = reason;
-      return this.owner.post([CANCEL, call.id]);
+      return this.owner.post([CANCEL, call.id, asks]);
     }
     this.#forget(call);
     call.waiter.fail(reason);

@@ -246,7 +246,7 @@ export class QueueCore {
       case MORE:
         return this.#postAhead(handle);
       case CANCEL:
-        return this.#cancel(handle, a);
+        return this.#cancel(handle, a, b === true);
       case RECEIVED:
         if (isInt32(a)) this.#received(handle, a);
         return;
@@ -729,17 +729,28 @@ export class QueueCore {
 
   // --- Ends of calls ---------------------------------------------------------------
 
-  #cancel(handle: Handle, id: unknown): void {
+  #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
     if (call === undefined) return this.#forgetJoiners(handle, id);
     if ("items" in call) {
       this.#refusePut(call, "cancelled");
       this.#admit();
+    } else if (late) {
+      this.#hurry(call);
     } else {
       this.#endGet(call);
       handle.send([REFUSED, call.id, "cancelled", 0]);
       this.#serve();
     }
+  }
+
+  /** A get that waited long enough: from now on it is one that does not wait. */
+  #hurry(getter: Getter): void {
+    if (!getter.wait) return;
+    if (!getter.underway) this.#impatient++;
+    getter.wait = false;
+    getter.underway = this.#underway();
+    this.#refuse();
   }
 
   #forgetJoiners(handle: Handle, id?: unknown): void {

@@ -41,7 +41,7 @@ export const UNPUT = 0x1dc0_0114;
 export const GET = 0x1dc0_0115;
 /** `[MORE]`: asks for copies of the next items, unclaimed. */
 export const MORE = 0x1dc0_0116;
-/** `[CANCEL, id]`: a waiting call is given up. */
+/** `[CANCEL, id, late]`: a waiting call is given up; a get that is only late still takes what has been put, and waits no more. */
 export const CANCEL = 0x1dc0_0117;
 /** `[RECEIVED, seq]`: deliveries up to this one have reached their callers. */
 export const RECEIVED = 0x1dc0_0118;

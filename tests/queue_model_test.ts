@@ -759,6 +759,39 @@ test(
   { deadline: 3_600_000 },
 );
 
+test("Client waits, after a timeout, for what has been put and is on its way", async () => {
+  const clock = new Clock();
+  clock.install();
+  try {
+    const world = new World({ maxsize: 0, words: true, remotes: 2 });
+    const [one, other] = world.members as [Member, Member];
+    for (const max of [1, 2]) {
+      const { client } = other;
+      const got = max === 1
+        ? client.get(1, undefined)
+        : client.getMany(max, 1, undefined);
+      world.rise(other); // it waits at the owner
+      await one.client.put(7, undefined, Infinity, undefined);
+      clock.fire(1);
+      assertEquals(world.canRise(other), true, "only the owner can say");
+      world.rise(other);
+      assertEquals(world.canFall(other), false, "the item is on its way");
+      world.rise(one);
+      world.fall(other);
+      assertEquals([await got].flat(), [7]);
+      // Nothing is on its way: Empty.
+      const none = client.get(1, undefined).catch(({ name }) => name);
+      world.rise(other);
+      clock.fire(1);
+      while (world.canRise(other)) world.rise(other);
+      while (world.canFall(other)) world.fall(other);
+      assertEquals(await none, "Empty");
+    }
+  } finally {
+    clock.restore();
+  }
+});
+
 test("Client rejects every call when the owner's thread ends", async () => {
   await histories(
     (random, clock) => new WildHistory(random, clock),
