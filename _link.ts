@@ -453,12 +453,6 @@ export class Link implements Endpoint {
     return this.eof || (this.readable && this.#inbox.next !== undefined);
   }
 
-  /** Dispatches what has already been delivered to this thread. */
-  settle(): Promise<void> {
-    this.start();
-    return settled(() => this.ready || this.closed);
-  }
-
   /** Adds a call that waits until this end is ready: `true`; rejected when it closes. */
   watch(waiter: Waiter<boolean>): void {
     this.start();
@@ -755,6 +749,14 @@ export class Link implements Endpoint {
     if (!out) link.eof = link.gone = true;
     return link;
   }
+}
+
+/** Dispatches what has already been delivered to this thread for these ends. */
+export function settle(links: readonly Link[]): Promise<void> {
+  for (const link of links) link.start();
+  return settled(() =>
+    links.every((link) => link.ready) || links.some((link) => link.closed)
+  );
 }
 
 /** What has to be transferred with a connection's descriptor. */

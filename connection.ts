@@ -8,7 +8,7 @@ import { duration, integer, live, options } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
-import { Link, portsOf } from "./_link.ts";
+import { Link, portsOf, settle } from "./_link.ts";
 import { Waiter } from "./_waiters.ts";
 
 /** Options of a call that waits. */
@@ -399,7 +399,7 @@ export class Connection<In = unknown, Out = In> {
     const signal = signalOf(options, "poll");
     if (link.ready) return true;
     if (ms === 0) {
-      await link.settle();
+      await settle([link]);
       if (signal?.aborted) throw signal.reason;
       if (link.closed) throw closed("poll");
       if (!link.readable) throw writeOnly("poll");
@@ -543,9 +543,10 @@ export async function wait<C extends Connection<any, any>>(
   const ms = duration(timeout, "wait");
   const signal = signalOf(options, "wait");
   const ready = () => list.filter((_, i) => links[i]!.ready);
-  // Also before a longer wait: all that are ready now are to be reported.
-  if (!links.some((link) => link.ready) || ms === 0) {
-    await Promise.all(links.map((link) => link.settle()));
+  // All that are ready now are to be reported: one that always is must not
+  // hide the others.
+  if (!links.every((link) => link.ready)) {
+    await settle(links);
     if (signal?.aborted) throw signal.reason;
     if (links.some((link) => link.closed)) throw closed("wait");
   }

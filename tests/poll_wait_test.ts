@@ -172,6 +172,20 @@ test("wait() tells those that are ready, in the given order", async () => {
   });
 });
 
+test("wait() tells all that are ready, also beside one that always is", async () => {
+  await withPipes(async (pipes) => {
+    const [[a1, b1], [a2, b2], [a3, b3]] = pipes as Any;
+    for (let i = 0; i < 10; i++) a1.send(i);
+    assertEquals(await b1.poll(null), true);
+    await a2.send("not seen yet");
+    a3.close();
+    for (const timeout of [undefined, 60_000, 0]) {
+      assertEquals((await wait([b3, b2, b1], timeout)).length, 3);
+      await b1.recv();
+    }
+  });
+});
+
 test("wait() wakes for a message, an end of file, and on timeout", async () => {
   await withPipes(async (pipes) => {
     const [[a1, b1], [a2, b2]] = pipes as Any;
