@@ -11,13 +11,43 @@ import { List } from "./_list.ts";
 /** Why a waiting call is to be given up. */
 export type GiveUp = "timeout" | "abort";
 
+/** What to do when a signal aborts. */
+class Alarm {
+  readonly calls = new Set<() => void>();
+
+  handleEvent(): void {
+    for (const call of this.calls) call();
+  }
+}
+
+// One listener for all calls that wait on a signal: platforms look through all
+// the listeners for each that comes or goes.
+const alarms = new WeakMap<AbortSignal, Alarm>();
+
+/** Calls `call` when `signal` aborts; returns what takes that back. */
+function listen(signal: AbortSignal, call: () => void): () => void {
+  let alarm = alarms.get(signal);
+  if (alarm === undefined) {
+    alarm = new Alarm();
+    alarms.set(signal, alarm);
+    signal.addEventListener("abort", alarm);
+  }
+  const { calls } = alarm;
+  calls.add(call);
+  return () => {
+    calls.delete(call);
+    if (calls.size > 0 || alarms.get(signal) !== alarm) return;
+    alarms.delete(signal);
+    signal.removeEventListener("abort", alarm);
+  };
+}
+
 /** One waiting call, and its place in a {@linkcode WaitList}. */
 export class Waiter<T> {
   readonly promise: Promise<T>;
   #resolve!: (value: T) => void;
   #reject!: (reason: unknown) => void;
-  #signal: AbortSignal | undefined;
-  #onAbort: (() => void) | undefined;
+  #deafen: (() => void) | undefined;
   #disarm: (() => void) | undefined;
   #holding = true;
   done = false;
@@ -45,11 +75,7 @@ export class Waiter<T> {
     if (timeout !== Infinity) {
       this.#disarm = after(timeout, () => giveUp("timeout"));
     }
-    if (signal) {
-      this.#signal = signal;
-      this.#onAbort = () => giveUp("abort");
-      signal.addEventListener("abort", this.#onAbort);
-    }
+    if (signal) this.#deafen = listen(signal, () => giveUp("abort"));
   }
 
   /** Resolves. Returns whether it was still waiting. */
@@ -77,9 +103,7 @@ export class Waiter<T> {
     if (this.done) return false;
     this.done = true;
     this.#disarm?.();
-    if (this.#onAbort) {
-      this.#signal!.removeEventListener("abort", this.#onAbort);
-    }
+    this.#deafen?.();
     this.list?.remove(this);
     this.letGo();
     return true;
