@@ -16,7 +16,7 @@ export interface Results {
 }
 
 /** The floor's fastest way in this runtime. */
-function best({ floor, rates }: Result): string | undefined {
+export function best({ floor, rates }: Result): string | undefined {
   return floor.filter((way) => way in rates)
     .sort((a, b) => rates[b]! - rates[a]!)[0];
 }
@@ -28,7 +28,8 @@ function ratio(result: Result): string {
   return goalRate ? compact(rates.module!) : "";
 }
 
-function compact(rate: number): string {
+/** A rate in a few characters. */
+export function compact(rate: number): string {
   if (rate >= 1e6) return `${(rate / 1e6).toFixed(2)} M`;
   if (rate >= 1e4) return `${(rate / 1e3).toFixed(0)} k`;
   return rate >= 100 ? rate.toFixed(0) : rate.toFixed(1);

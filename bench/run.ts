@@ -1,6 +1,6 @@
 // `deno task bench`: the rows of every file here, in Deno, Bun and Node, and Python, one table.
 //
-//     deno task bench                    everything; writes results.json and results.md
+//     deno task bench                    everything; writes results.json, .md and .svg
 //     deno task bench deno node          in these runtimes only
 //     deno task bench pipe.ts "64 B"     these files, the rows whose names contain one of these words
 //     deno task bench --rounds=15
@@ -8,6 +8,7 @@
 // A row belongs to the file that exports it from `make()`; a new file is found by itself.
 
 import { find, output, ROOT } from "../tests/_tools.ts";
+import { chart } from "./_chart.ts";
 import { report, type Results } from "./_report.ts";
 import type { Result } from "./_rows.ts";
 
@@ -158,4 +159,5 @@ if (words.length === 0) {
     JSON.stringify(results, null, 2) + "\n",
   );
   await Deno.writeTextFile(`${HERE}/results.md`, table);
+  await Deno.writeTextFile(`${HERE}/results.svg`, chart(results));
 }
