@@ -34,7 +34,7 @@ for (const how of ["exit", "throw", "burst"]) {
         await run.worker.exited;
       }
     },
-    { needs: ["workers"] },
+    { needs: how === "throw" ? ["workers", "fatal errors"] : ["workers"] },
   );
 }
 
