@@ -21,7 +21,7 @@ async function runHere(tell: (event: unknown) => unknown): Promise<void> {
     await import(new URL(file, location.origin).href);
     const tests = matching(query.get("filter") ?? "");
     for (let i = Number(query.get("from")); i < tests.length; i++) {
-      await tell({ begun: tests[i]!.name });
+      await tell({ begun: [i, tests[i]!.name] });
       const outcome = await execute(tests[i]!);
       await tell({ outcome });
       // What a failed test leaves must not make others fail.

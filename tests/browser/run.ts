@@ -1,14 +1,17 @@
-// `deno task test:browser`: the suite in a real browser, headless, through playwright-core. With shared
-// memory (a page that is cross-origin isolated) and without; in a window, and in a Web Worker.
-// Arguments: test files, `--filter text`; BROWSER=path chooses the browser.
+// `deno task test:browser`, `deno task test:firefox`: the suite in a real browser, headless: Chromium through
+// playwright-core, Firefox through puppeteer-core. With shared memory (a page that is cross-origin isolated)
+// and without; in a window, and in a Web Worker. Arguments: the browser, test files, `--filter text`;
+// BROWSER=path chooses the program, MODE="window, isolated" one of the modes.
 
-import { type Browser, chromium, type Page } from "playwright-core";
 import { bundleApart, testFiles } from "../_bundle.ts";
 import { chosen, type Outcome, Report } from "../_report.ts";
-import { findBrowser, FLAGS } from "./find.ts";
+import { launch, type Tab } from "./launch.ts";
 
 /** No test may keep the thread busy for longer. */
 const SILENCE = 90_000;
+
+/** Pages at a time: where threads wait for each other, they leave cores idle. */
+const PAGES = Math.min(2, navigator.hardwareConcurrency);
 
 interface Mode {
   title: string;
@@ -53,7 +56,8 @@ function serve(outputs: Map<string, string>, isolated: boolean) {
 }
 
 interface Event {
-  begun?: string;
+  /** The number of a test, and its name. */
+  begun?: [number, string];
   outcome?: Outcome;
   /** In a fresh page the tests from this one on. */
   next?: number;
@@ -63,16 +67,16 @@ interface Event {
 
 /** Runs tests in a page; resolves to the number of the test to go on with, if any. */
 async function runPage(
-  page: Page,
+  tab: Tab,
   url: URL,
   hear: (outcome: Outcome) => void,
 ): Promise<number | undefined> {
   const done = Promise.withResolvers<number | undefined>();
-  let current = "the module itself";
+  let current: [number, string] | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const stop = (error: string) => {
-    hear({ name: current, error });
-    done.resolve(undefined);
+    hear({ name: current?.[1] ?? "the tests load", error });
+    done.resolve(current && current[0] + 1);
   };
   const listen = () => {
     clearTimeout(timer);
@@ -81,82 +85,82 @@ async function runPage(
       SILENCE,
     );
   };
-  if (Deno.env.get("DEBUG")) {
-    page.on("console", (m) => console.log("  |", m.text()));
-  }
-  page.on("crash", () => stop("The page crashed"));
-  await page.exposeFunction("told", (event: Event) => {
+  await tab.open(url.href, (event: Event) => {
     listen();
-    if (event.begun !== undefined) current = event.begun;
+    if (event.begun) current = event.begun;
     if (event.outcome) hear(event.outcome);
     if (event.crash !== undefined) stop(event.crash);
     if (event.next !== undefined || event.end) done.resolve(event.next);
-  });
+  }, stop);
   listen();
-  await page.goto(url.href);
   const next = await done.promise;
   clearTimeout(timer);
   return next;
 }
 
-/** Runs one test file. */
-async function runFile(
-  browser: Browser,
-  url: URL,
-  hear: (outcome: Outcome) => void,
-): Promise<void> {
-  for (let from: number | undefined = 0; from !== undefined;) {
-    url.searchParams.set("from", String(from));
-    const context = await browser.newContext();
-    from = await runPage(await context.newPage(), url, hear);
-    await context.close();
-  }
+/** A test file in one of the modes. */
+interface Job {
+  mode: Mode;
+  file: string;
+  origin: string;
 }
 
-async function runMode(
-  browser: Browser,
-  mode: Mode,
-  outputs: Map<string, string>,
-  report: Report,
-): Promise<void> {
-  const [files, filter] = chosen(Deno.args, testFiles());
-  const server = serve(outputs, mode.isolated);
-  const env: Record<string, string> = {};
-  for (const name of ["SEED", "SCALE"]) {
-    const value = Deno.env.get(name);
-    if (value) env[name] = value;
-  }
-  for (const file of files) {
-    console.log(`\n${mode.title}: ${file}`);
-    const url = new URL(`http://localhost:${server.addr.port}/`);
-    const query = { file, filter, in: mode.in, env: JSON.stringify(env) };
-    url.search = new URLSearchParams(query).toString();
-    await runFile(
-      browser,
-      url,
-      (outcome) => report.add(mode.title, outcome),
-    );
-  }
-  await server.shutdown();
+const env: Record<string, string> = {};
+for (const name of ["SEED", "SCALE"]) {
+  const value = Deno.env.get(name);
+  if (value) env[name] = value;
 }
 
-const workers = [...Deno.readDirSync(new URL("../workers", import.meta.url))]
-  .map(({ name }) => `tests/workers/${name}`)
-  .filter((path) => path.endsWith(".ts"));
-const outputs = await bundleApart([
-  "tests/browser/page.ts",
-  ...testFiles().map((name) => `tests/${name}`),
-  ...workers,
-], "tests");
+/** Runs one test file, and prints what became of it. */
+async function runJob({ mode, file, origin }: Job): Promise<void> {
+  const outcomes: Outcome[] = [];
+  const url = new URL(origin);
+  const query = { file, filter, in: mode.in, env: JSON.stringify(env) };
+  url.search = new URLSearchParams(query).toString();
+  try {
+    for (let from: number | undefined = 0; from !== undefined;) {
+      url.searchParams.set("from", String(from));
+      const tab = await browser.tab();
+      from = await runPage(tab, url, (outcome) => outcomes.push(outcome));
+      await tab.close();
+    }
+  } catch (error) {
+    outcomes.push({ name: "the browser", error: String(error) });
+  }
+  console.log(`\n${mode.title}: ${file}`);
+  for (const outcome of outcomes) report.add(mode.title, outcome);
+}
 
-const executablePath = findBrowser();
-const browser = await chromium.launch({ executablePath, args: FLAGS });
-console.log(`${executablePath} ${browser.version()}`);
+/** Bundles the tests, the workers and the page. */
+function bundle(): Promise<Map<string, string>> {
+  const workers = [...Deno.readDirSync(new URL("../workers", import.meta.url))]
+    .map(({ name }) => `tests/workers/${name}`)
+    .filter((path) => path.endsWith(".ts"));
+  const tests = testFiles().map((name) => `tests/${name}`);
+  return bundleApart(["tests/browser/page.ts", ...tests, ...workers], "tests");
+}
+
+const [name = "chromium", ...args] = Deno.args;
+const [files, filter] = chosen(args, testFiles());
+const outputs = await bundle();
+const browser = await launch(name);
+console.log(browser.title);
 const report = new Report();
 const only = Deno.env.get("MODE");
-for (const mode of MODES) {
-  if (only && mode.title !== only) continue;
-  await runMode(browser, mode, outputs, report);
-}
+const servers = [true, false].map((isolated) => ({
+  isolated,
+  server: serve(outputs, isolated),
+}));
+const jobs: Job[] = MODES
+  .filter(({ title }) => !only || title === only)
+  .flatMap((mode) => {
+    const { server } = servers.find((s) => s.isolated === mode.isolated)!;
+    const origin = `http://localhost:${server.addr.port}/`;
+    return files.map((file) => ({ mode, file, origin }));
+  });
+await Promise.all(Array.from({ length: PAGES }, async () => {
+  for (let job; (job = jobs.shift());) await runJob(job);
+}));
 await browser.close();
-report.end("chromium");
+for (const { server } of servers) await server.shutdown();
+report.end(name);

@@ -1,0 +1,119 @@
+// Starts a browser that is installed; none is ever downloaded.
+
+import { chromium } from "playwright-core";
+import { launch as puppeteer } from "puppeteer-core";
+
+const PLACES: Record<string, string[]> = {
+  chromium: [
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe",
+  ],
+  firefox: [
+    "/usr/bin/firefox-esr",
+    "/usr/bin/firefox",
+    "/Applications/Firefox.app/Contents/MacOS/firefox",
+    "C:\\Program Files\\Mozilla Firefox\\firefox.exe",
+  ],
+};
+
+/** Without these a headless Chromium in a container does not start, or calls home. */
+const FLAGS: string[] = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** A page that shares nothing with others. */
+export interface Tab {
+  /** Opens a page, which tells by `told()`; `crashed` is called when it cannot any more. */
+  open(
+    url: string,
+    told: (event: Record<string, unknown>) => void,
+    crashed: (why: string) => void,
+  ): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A running browser. */
+export interface Browser {
+  title: string;
+  tab(): Promise<Tab>;
+  close(): Promise<void>;
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/** The path of the browser, from BROWSER or where systems have it; else says what to do. */
+function find(name: string): string {
+  const named = Deno.env.get("BROWSER");
+  const found = (named ? [named] : PLACES[name] ?? []).find(exists);
+  if (found) return found;
+  const debian = name === "firefox" ? "firefox-esr" : name;
+  console.error(
+    `No ${name} found. Install it (Debian: apt-get install ${debian}), or name one: BROWSER=/path/to/${name}`,
+  );
+  Deno.exit(1);
+}
+
+const log = Deno.env.get("DEBUG")
+  ? (message: { text(): string }) => console.log("  |", message.text())
+  : () => {};
+
+async function launchChromium(executablePath: string): Promise<Browser> {
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  const tab = async (): Promise<Tab> => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    return {
+      async open(url, told, crashed) {
+        page.on("console", log);
+        page.on("crash", () => crashed("The page crashed"));
+        browser.on("disconnected", () => crashed("The browser ended"));
+        await page.exposeFunction("told", told);
+        await page.goto(url);
+      },
+      close: () => context.close(),
+    };
+  };
+  const title = `${executablePath} ${browser.version()}`;
+  return { title, tab, close: () => browser.close() };
+}
+
+async function launchFirefox(executablePath: string): Promise<Browser> {
+  const browser = await puppeteer({ browser: "firefox", executablePath });
+  const tab = async (): Promise<Tab> => {
+    const context = await browser.createBrowserContext();
+    const page = await context.newPage();
+    return {
+      async open(url, told, crashed) {
+        page.on("console", log);
+        page.on("error", () => crashed("The page crashed"));
+        browser.on("disconnected", () => crashed("The browser ended"));
+        await page.exposeFunction("told", told);
+        await page.goto(url);
+      },
+      close: () => context.close(),
+    };
+  };
+  const title = `${executablePath} ${await browser.version()}`;
+  return { title, tab, close: () => browser.close() };
+}
+
+/** Starts `chromium` or `firefox`. */
+export function launch(name: string): Promise<Browser> {
+  const path = find(name);
+  return name === "firefox" ? launchFirefox(path) : launchChromium(path);
+}
