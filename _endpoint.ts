@@ -185,11 +185,13 @@ function turn(): Promise<void> {
 function echo(): Promise<void> {
   return new Promise((done) => {
     const { port1, port2 } = channel();
-    port1.onmessage = () => {
+    // A listener: a local port has no `onmessage`.
+    port1.addEventListener("message", () => {
       closeMethod!.call(port1);
       closeMethod!.call(port2);
       done();
-    };
+    });
+    port1.start();
     port2.postMessage(0);
   });
 }
