@@ -18,6 +18,12 @@ export function testFiles(): string[] {
     .sort();
 }
 
+/** Files of tests that know nothing of the platform: one run on each engine is enough. */
+export const PURE: string[] = [
+  "queue_interleavings_test.ts",
+  "queue_model_test.ts",
+];
+
 /**
  * Bundles entry points that stay apart, as any web bundler does it: shared
  * code is in chunks beside them, so that `new URL("./workers/x.ts",

@@ -5,6 +5,7 @@ type Env = Record<string, string | undefined>;
 interface Globals {
   Deno?: { env: { get(name: string): string | undefined } };
   Bun?: unknown;
+  EdgeRuntime?: unknown;
   /** What a runner without an environment sets instead. */
   testEnv?: Env;
   process?: {
@@ -27,11 +28,12 @@ export interface Locks {
 
 const globals = globalThis as unknown as Globals;
 
-function detect(): "deno" | "bun" | "node" | "workerd" | "browser" {
+function detect(): "deno" | "bun" | "node" | "workerd" | "edge" | "browser" {
   // First: workerd can look like Node, and Deno and Bun have a `process`.
   if (globalThis.navigator?.userAgent === "Cloudflare-Workers") {
     return "workerd";
   }
+  if (globals.EdgeRuntime) return "edge";
   if (globals.Deno) return "deno";
   if (globals.Bun) return "bun";
   if (globals.process?.release?.name === "node") return "node";
@@ -41,10 +43,14 @@ function detect(): "deno" | "bun" | "node" | "workerd" | "browser" {
 /** The runtime that executes this. */
 export const runtime: ReturnType<typeof detect> = detect();
 
+/** There is one thread only. */
+const alone = runtime === "workerd" || runtime === "edge";
+
 /**
  * Whether a thread is there, memory can be shared with it, things can be transferred to it;
  * whether programs can be started, an uncaught error ends a worker, the ports in messages that nobody
- * can read any more get closed, a Proxy can be told from what it stands for.
+ * can read any more get closed, a Proxy can be told from what it stands for, clones have the prototypes of
+ * this realm.
  */
 export const abilities: Record<
   | "workers"
@@ -53,16 +59,18 @@ export const abilities: Record<
   | "processes"
   | "fatal errors"
   | "orphans"
-  | "proxies",
+  | "proxies"
+  | "realm",
   boolean
 > = {
   "fatal errors": runtime !== "browser",
   orphans: runtime !== "browser",
-  proxies: runtime !== "browser" && runtime !== "workerd",
+  proxies: globals.process?.getBuiltinModule !== undefined,
+  realm: Object.getPrototypeOf(structuredClone({})) === Object.prototype,
   processes: runtime === "deno" || runtime === "bun" || runtime === "node",
-  workers: runtime !== "workerd",
-  shared: runtime !== "workerd" && typeof SharedArrayBuffer !== "undefined",
-  transfer: runtime !== "workerd",
+  workers: !alone,
+  shared: !alone && typeof SharedArrayBuffer !== "undefined",
+  transfer: !alone,
 };
 
 /** Web Locks where the end of a thread releases them, and is not told by an event. */

@@ -209,7 +209,7 @@ test("recv_bytes() gives a buffer of its own, exactly as long", async () => {
       }
     }
   });
-});
+}, { needs: ["realm"] });
 
 test("recv_bytes() limits: equal is fine, 0 takes an empty message", async () => {
   await withPipe(async (a, b) => {

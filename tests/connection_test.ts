@@ -586,7 +586,7 @@ test("send() does not add to Object.prototype, nor read from it", async () => {
     }
     assertEquals([({} as Any).x, ({} as Any).y], [undefined, undefined]);
   });
-});
+}, { needs: ["realm"] });
 
 test("send() transfers", async () => {
   await withPipe(async (a, b) => {

@@ -48,39 +48,46 @@ test("send() in a burst gives what structuredClone gives", async () => {
   b.close();
 });
 
-test("send() in a burst keeps what the platform keeps of an object", async () => {
-  const [a, b] = Pipe<Record<string, unknown>>();
-  const shared = { x: 1 };
-  const cycle: Record<string, unknown> = { id: 1 };
-  cycle.self = cycle;
-  const named = Object.assign([1, 2], { name: "n" });
-  const own = JSON.parse('{"__proto__": 5, "y": 1}');
-  const all = [
-    { id: 0, p: shared, q: { x: 1 } },
-    { id: 0, p: shared, q: shared },
-    cycle,
-    { id: 2, list: named },
-    { id: 3, list: [1, 2] },
-    // deno-lint-ignore no-sparse-arrays
-    { id: 4, list: [1, , 2] },
-    own,
-    { date: new Date(5), map: new Map([[1, shared]]) },
-    { id: 5, list: [1, 2] },
-  ];
-  all.forEach((one) => a.send(one));
-  const got: Record<string, unknown>[] = [];
-  for (let i = 0; i < all.length; i++) got.push(await b.recv());
-  assert(got[0]!.p !== got[0]!.q && got[1]!.p === got[1]!.q);
-  assert(got[2]!.self === got[2]);
-  assertEquals((got[3]!.list as { name?: string }).name, "n");
-  assertEquals(Object.keys(got[4]!.list as object), ["0", "1"]);
-  assertEquals(Object.keys(got[5]!.list as object), ["0", "2"]);
-  assertEquals(Object.getOwnPropertyDescriptor(got[6], "__proto__")?.value, 5);
-  assert(got[7]!.date instanceof Date && got[7]!.map instanceof Map);
-  assertEquals(got[8], { id: 5, list: [1, 2] });
-  a.close();
-  b.close();
-});
+test(
+  "send() in a burst keeps what the platform keeps of an object",
+  async () => {
+    const [a, b] = Pipe<Record<string, unknown>>();
+    const shared = { x: 1 };
+    const cycle: Record<string, unknown> = { id: 1 };
+    cycle.self = cycle;
+    const named = Object.assign([1, 2], { name: "n" });
+    const own = JSON.parse('{"__proto__": 5, "y": 1}');
+    const all = [
+      { id: 0, p: shared, q: { x: 1 } },
+      { id: 0, p: shared, q: shared },
+      cycle,
+      { id: 2, list: named },
+      { id: 3, list: [1, 2] },
+      // deno-lint-ignore no-sparse-arrays
+      { id: 4, list: [1, , 2] },
+      own,
+      { date: new Date(5), map: new Map([[1, shared]]) },
+      { id: 5, list: [1, 2] },
+    ];
+    all.forEach((one) => a.send(one));
+    const got: Record<string, unknown>[] = [];
+    for (let i = 0; i < all.length; i++) got.push(await b.recv());
+    assert(got[0]!.p !== got[0]!.q && got[1]!.p === got[1]!.q);
+    assert(got[2]!.self === got[2]);
+    assertEquals((got[3]!.list as { name?: string }).name, "n");
+    assertEquals(Object.keys(got[4]!.list as object), ["0", "1"]);
+    assertEquals(Object.keys(got[5]!.list as object), ["0", "2"]);
+    assertEquals(
+      Object.getOwnPropertyDescriptor(got[6], "__proto__")?.value,
+      5,
+    );
+    assert(got[7]!.date instanceof Date && got[7]!.map instanceof Map);
+    assertEquals(got[8], { id: 5, list: [1, 2] });
+    a.close();
+    b.close();
+  },
+  { needs: ["realm"] },
+);
 
 test("send() inside a getter of a message that is sent in a burst", async () => {
   const [a, b] = Pipe<unknown>();

@@ -150,48 +150,56 @@ test("unpack() a second time is a TypeError", () => {
   close(a, here);
 });
 
-test("unpack() of a malformed message is a TypeError, and closes what it held", async () => {
-  const [a, b] = Pipe();
-  const [c, d] = Pipe();
-  const [message] = pack({ b, d }) as [Any, unknown];
-  message.endpoints[1].pipe = 1;
-  assertThrows(() => unpack(message), TypeError, "malformed");
-  await assertRejects(() => a.recv(), EOFError);
-  await assertRejects(() => c.recv(), EOFError);
-  for (
-    const change of [
-      { endpoints: 1 },
-      { places: [[7]] },
-      { places: [[0, "no", "way"]] },
-      { endpoints: [{ kind: "queue?" }], places: [] },
-      { endpoints: [null], places: [] },
-    ]
-  ) {
-    const [bad] = pack({ x: 1 }) as [Any, unknown];
-    assertThrows(() => unpack({ ...bad, ...change }), TypeError, "malformed");
-  }
-  close(a, c);
-});
+test(
+  "unpack() of a malformed message is a TypeError, and closes what it held",
+  async () => {
+    const [a, b] = Pipe();
+    const [c, d] = Pipe();
+    const [message] = pack({ b, d }) as [Any, unknown];
+    message.endpoints[1].pipe = 1;
+    assertThrows(() => unpack(message), TypeError, "malformed");
+    await assertRejects(() => a.recv(), EOFError);
+    await assertRejects(() => c.recv(), EOFError);
+    for (
+      const change of [
+        { endpoints: 1 },
+        { places: [[7]] },
+        { places: [[0, "no", "way"]] },
+        { endpoints: [{ kind: "queue?" }], places: [] },
+        { endpoints: [null], places: [] },
+      ]
+    ) {
+      const [bad] = pack({ x: 1 }) as [Any, unknown];
+      assertThrows(() => unpack({ ...bad, ...change }), TypeError, "malformed");
+    }
+    close(a, c);
+  },
+  { needs: ["transfer"] },
+);
 
-test("handing over a closed endpoint is an OSError, and moves nothing", async () => {
-  const [a, b] = Pipe<Any>();
-  const [c, d] = Pipe<Any>();
-  const [e, f] = Pipe<Any>();
-  d.close();
-  assertThrows(() => pack({ b, d }), OSError, "handle is closed");
-  assertThrows(() => pack(d), OSError, "handle is closed");
-  await assertRejects(() => e.send([b, d]), OSError, "handle is closed");
-  const buffer = new ArrayBuffer(4);
-  await assertRejects(
-    () => e.send([b, d, buffer], { transfer: [buffer] }),
-    OSError,
-  );
-  assertEquals(buffer.byteLength, 4);
-  assert(!b.closed && !e.closed);
-  const [message] = pack(b);
-  assertThrows(() => pack(b), OSError, "handle is closed");
-  close(unpack<Conn>(message), a, c, e, f);
-});
+test(
+  "handing over a closed endpoint is an OSError, and moves nothing",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const [e, f] = Pipe<Any>();
+    d.close();
+    assertThrows(() => pack({ b, d }), OSError, "handle is closed");
+    assertThrows(() => pack(d), OSError, "handle is closed");
+    await assertRejects(() => e.send([b, d]), OSError, "handle is closed");
+    const buffer = new ArrayBuffer(4);
+    await assertRejects(
+      () => e.send([b, d, buffer], { transfer: [buffer] }),
+      OSError,
+    );
+    assertEquals(buffer.byteLength, 4);
+    assert(!b.closed && !e.closed);
+    const [message] = pack(b);
+    assertThrows(() => pack(b), OSError, "handle is closed");
+    close(unpack<Conn>(message), a, c, e, f);
+  },
+  { needs: ["transfer"] },
+);
 
 test(
   "what cannot be cloned besides an endpoint: DataCloneError, and nothing moves",

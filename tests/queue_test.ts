@@ -20,7 +20,7 @@ import {
 } from "../mod.ts";
 import { liveHolds } from "../_endpoint.ts";
 import { Holder, isPending, numbers, outcome, queueTest } from "./_holder.ts";
-import { test } from "./_harness.ts";
+import { test, type TestOptions } from "./_harness.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;
@@ -36,6 +36,7 @@ interface Fixture {
 function handleTest(
   name: string,
   fn: (fixture: Fixture) => Promise<void>,
+  options: TestOptions = {},
 ): void {
   queueTest(`${name}, own handle`, async () => {
     const made: Queue[] = [];
@@ -49,7 +50,7 @@ function handleTest(
     });
     for (const q of made) q.close();
     assertEquals(liveHolds(), 0);
-  });
+  }, options);
   queueTest(`${name}, remote handle`, async () => {
     const owner = new Holder();
     const made: Queue[] = [];
@@ -392,6 +393,7 @@ handleTest(
     for (let i = 0; i < 3; i++) await q.task_done();
     await q.join();
   },
+  { needs: ["realm"] },
 );
 
 handleTest("transfer moves parts of an item", async ({ queue }) => {
@@ -432,7 +434,7 @@ handleTest("transfer moves parts of an item", async ({ queue }) => {
   await q.put([kept], { transfer: [] });
   assertEquals(kept.byteLength, 4);
   assertEquals(await q.get(), [kept]);
-});
+}, { needs: ["transfer"] });
 
 // --- Order and size ---------------------------------------------------------------------------
 
@@ -645,6 +647,7 @@ handleTest(
     port1.close();
     port2.close();
   },
+  { needs: ["transfer"] },
 );
 
 /** Counts the listeners of a signal. */
@@ -741,6 +744,7 @@ handleTest(
     for (const conn of [a, c, one.b, three[0]]) conn.close();
     assertEquals(await q.qsize(), 0);
   },
+  { needs: ["transfer"] },
 );
 
 handleTest("put_many puts any iterable in order", async ({ queue }) => {
@@ -840,6 +844,7 @@ handleTest(
     const left = await drain();
     assertEquals(left, numbers(0, left.length));
   },
+  { needs: ["realm"] },
 );
 
 // --- The end ----------------------------------------------------------------------------------------
@@ -1102,6 +1107,7 @@ handleTest(
     await assertRejects(() => q.put([b]), OSError, "closed");
     assertEquals(await q.qsize(), 0);
   },
+  { needs: ["transfer"] },
 );
 
 handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
@@ -1123,4 +1129,4 @@ handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
   await assertRejects(() => q.put([inner]), OSError, "closed");
   await assertRejects(() => q.put([new Map([[1, q]])]), DOMException);
   assertEquals(await q.qsize(), 0);
-});
+}, { needs: ["transfer"] });

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { spawnTask, test } from "./_harness.ts";
+import { type Need, spawnTask, test } from "./_harness.ts";
 import {
   Connection,
   Empty,
@@ -35,7 +35,11 @@ test("Queue in one thread works as in the notes", async () => {
 
 for (const noSharedMemory of [false, true]) {
   const how = noSharedMemory ? "without" : "with";
-  const queueTest = (name: string, fn: () => Promise<void>) =>
+  const queueTest = (
+    name: string,
+    fn: () => Promise<void>,
+    needs: Need[] = ["workers"],
+  ) =>
     test(`${name} ${how} shared memory`, async () => {
       force.noSharedMemory = noSharedMemory;
       try {
@@ -43,7 +47,7 @@ for (const noSharedMemory of [false, true]) {
       } finally {
         force.noSharedMemory = false;
       }
-    });
+    }, { needs });
 
   queueTest("Queue feeds one worker in order", async () => {
     const q = new Queue<number>();
@@ -153,7 +157,7 @@ for (const noSharedMemory of [false, true]) {
     a.close();
     conn.close();
     q.close();
-  });
+  }, ["transfer"]);
 
   queueTest("Queue shuts down", async () => {
     const q = new Queue<number>(2);
@@ -167,7 +171,7 @@ for (const noSharedMemory of [false, true]) {
     assertEquals(await q.get(), 2);
     await assertRejects(() => q.get(), ShutDown);
     q.close();
-  });
+  }, []);
 }
 
 test("Queue comes back to its own thread", async () => {
@@ -180,27 +184,31 @@ test("Queue comes back to its own thread", async () => {
   assertEquals(await q.get(), 1);
   copy.close();
   q.close();
-});
+}, { needs: ["transfer"] });
 
 for (const noSharedMemory of [false, true]) {
-  test(`Queue keeps the order of a waiting put of endpoints, shared memory ${!noSharedMemory}`, async () => {
-    force.noSharedMemory = noSharedMemory;
-    try {
-      const q = new Queue<unknown>(2);
-      const [here, there] = Pipe<unknown>();
-      const run = spawnTask("put_in_order", { q, conn: there }, { module });
-      assertEquals(await here.recv(), "waiting");
-      const got: unknown[] = [];
-      for (let i = 0; i < 5; i++) got.push(await q.get());
-      await here.send("got");
-      const kinds = got.map((x) => x instanceof Connection ? "conn" : x);
-      assertEquals(kinds, [1, 2, "conn", "after", "last"]);
-      for (const x of got) if (x instanceof Connection) x.close();
-      await run.result;
-      here.close();
-      q.close();
-    } finally {
-      force.noSharedMemory = false;
-    }
-  });
+  test(
+    `Queue keeps the order of a waiting put of endpoints, shared memory ${!noSharedMemory}`,
+    async () => {
+      force.noSharedMemory = noSharedMemory;
+      try {
+        const q = new Queue<unknown>(2);
+        const [here, there] = Pipe<unknown>();
+        const run = spawnTask("put_in_order", { q, conn: there }, { module });
+        assertEquals(await here.recv(), "waiting");
+        const got: unknown[] = [];
+        for (let i = 0; i < 5; i++) got.push(await q.get());
+        await here.send("got");
+        const kinds = got.map((x) => x instanceof Connection ? "conn" : x);
+        assertEquals(kinds, [1, 2, "conn", "after", "last"]);
+        for (const x of got) if (x instanceof Connection) x.close();
+        await run.result;
+        here.close();
+        q.close();
+      } finally {
+        force.noSharedMemory = false;
+      }
+    },
+    { needs: ["workers"] },
+  );
 }

@@ -3,7 +3,7 @@
 // and without; in a window, and in a Web Worker. Arguments: the browser, test files, `--filter text`;
 // BROWSER=path chooses the program, MODE="window, isolated" one of the modes.
 
-import { bundleApart, testFiles } from "../_bundle.ts";
+import { bundleApart, PURE, testFiles } from "../_bundle.ts";
 import { chosen, type Outcome, Report } from "../_report.ts";
 import { launch, type Tab } from "./launch.ts";
 
@@ -153,10 +153,12 @@ const servers = [true, false].map((isolated) => ({
 }));
 const jobs: Job[] = MODES
   .filter(({ title }) => !only || title === only)
-  .flatMap((mode) => {
+  .flatMap((mode, i) => {
     const { server } = servers.find((s) => s.isolated === mode.isolated)!;
     const origin = `http://localhost:${server.addr.port}/`;
-    return files.map((file) => ({ mode, file, origin }));
+    return files
+      .filter((file) => i === 0 || !PURE.includes(file))
+      .map((file) => ({ mode, file, origin }));
   });
 await Promise.all(Array.from({ length: PAGES }, async () => {
   for (let job; (job = jobs.shift());) await runJob(job);

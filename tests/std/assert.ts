@@ -47,8 +47,20 @@ export function show(value: unknown): string {
   return text.length > 600 ? `${text.slice(0, 600)}…` : text;
 }
 
+/** In edge-runtime, clones belong to another realm. */
+const own = new Map<unknown, unknown>(
+  [{}, [], new Map(), new Set(), new Date(), new Uint8Array()].map((x) => [
+    structuredClone(x).constructor,
+    x.constructor,
+  ]),
+);
+
+function constructorOf(x: object): unknown {
+  return own.get(x.constructor) ?? x.constructor ?? Object;
+}
+
 function sameConstructor(a: object, b: object): boolean {
-  return (a.constructor ?? Object) === (b.constructor ?? Object);
+  return constructorOf(a) === constructorOf(b);
 }
 
 function bytes(x: ArrayBuffer | SharedArrayBuffer | DataView): Uint8Array {

@@ -35,10 +35,10 @@ export async function deadline<T>(
       ),
     ms,
   );
-  const signals = [timeout.signal];
-  if (options.signal) signals.push(options.signal);
   try {
-    return await abortable(promise, AbortSignal.any(signals));
+    const timed = abortable(promise, timeout.signal);
+    const { signal } = options;
+    return await (signal ? abortable(timed, signal) : timed);
   } finally {
     clearTimeout(timer);
   }
