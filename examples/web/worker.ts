@@ -49,8 +49,9 @@ self.onmessage = async ({ data }: MessageEvent) => {
     });
   }
 
-  page.close(); // the page reads end of file, as it does when this worker is killed
   tiles.close();
   results.close();
+  await results.join_thread(); // the page has the last tile, before it reads:
+  page.close(); // end of file, as it does when this worker is killed
   self.close();
 };
