@@ -20,7 +20,7 @@ const PLACES: Record<string, string[]> = {
 };
 
 /** Without these a headless Chromium in a container does not start, or calls home. */
-const FLAGS: string[] = [
+export const FLAGS: string[] = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
@@ -57,7 +57,7 @@ function exists(path: string): boolean {
 }
 
 /** The path of the browser, from BROWSER or where systems have it; else says what to do. */
-function find(name: string): string {
+export function find(name: string): string {
   const named = Deno.env.get("BROWSER");
   const found = (named ? [named] : PLACES[name] ?? []).find(exists);
   if (found) return found;

@@ -7,7 +7,7 @@ import { serve } from "../../examples/web/serve.ts";
 import { Random, seed } from "../_random.ts";
 import { chosen, Report } from "../_report.ts";
 import { ROOT } from "../_tools.ts";
-import { findBrowser, FLAGS } from "./find.ts";
+import { find, FLAGS } from "./launch.ts";
 
 const DEADLINE = 120_000;
 const TILES = 160;
@@ -338,7 +338,7 @@ async function screenshot(browser: Browser, origin: string): Promise<void> {
   console.log(`docs/web.webp: ${Math.round(webp.length / 1024)} KiB`);
 }
 
-const executablePath = findBrowser();
+const executablePath = find("chromium");
 const browser = await chromium.launch({ executablePath, args: FLAGS });
 console.log(`${executablePath} ${browser.version()}`);
 const server = await serve({
