@@ -30,6 +30,7 @@
  *     latest when every handle is closed, ← ENDED size, EOF →.  Owner gone: every call ends in EOFError.
  */
 
+import type { Transferable } from "./_endpoint.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
   type Draft,

@@ -17,6 +17,7 @@
  *   frame it asked for is on its way.
  */
 
+import type { Transferable } from "./_endpoint.ts";
 import { Deque } from "./_deque.ts";
 import { unfolded } from "./_fold.ts";
 import { type Entry, List } from "./_list.ts";

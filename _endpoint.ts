@@ -41,6 +41,17 @@ interface UtilTypes {
 }
 type Refable = MessagePort & { unref?: () => void };
 
+/**
+ * What can be transferred here, by the types of this platform: not each has a
+ * global type of that name.
+ */
+export type Transferable = NonNullable<
+  Parameters<MessagePort["postMessage"]>[1]
+> extends infer Given ? Given extends readonly (infer Part)[] ? Part
+  : Given extends { transfer?: (infer Part)[] } ? Part
+  : never
+  : never;
+
 const host = globalThis as unknown as NodeLike;
 
 function builtin<T>(name: string): T | undefined {

@@ -5,7 +5,12 @@
  * refuses to clone them, since each carries a field that cannot be cloned.
  */
 
-import { failedClonesMove, isProxy, scrap } from "./_endpoint.ts";
+import {
+  failedClonesMove,
+  isProxy,
+  scrap,
+  type Transferable,
+} from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
@@ -186,11 +191,12 @@ function handOver(
  */
 export function pack(
   value: unknown,
-): [message: unknown, transfer: Transferable[]] {
+): [message: unknown, transfer: MessagePort[]] {
   const survey = new Survey();
   const copy = survey.copy(value, []);
   for (const endpoint of survey.endpoints) endpoint.check(undefined);
-  return handOver(survey, copy, []);
+  // Ports only: narrow enough for the workers of every platform's types.
+  return handOver(survey, copy, []) as [Packed, MessagePort[]];
 }
 
 /** Something to be posted by itself: a value with endpoints or transfers. */

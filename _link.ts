@@ -44,6 +44,7 @@ import {
   release,
   settled,
   startedPortsTravel,
+  type Transferable,
   transferWorks,
   uniqueName,
 } from "./_endpoint.ts";

@@ -4,6 +4,7 @@
  * `_endpoint.ts` uses of the platform's, and no more.
  */
 
+import type { Transferable } from "./_endpoint.ts";
 const { setImmediate } = globalThis as unknown as {
   setImmediate?: (run: () => void) => unknown;
 };

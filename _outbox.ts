@@ -8,6 +8,7 @@
  * a returned promise resolves only after its message was posted.
  */
 
+import type { Transferable } from "./_endpoint.ts";
 import { Folder } from "./_fold.ts";
 import { weigh } from "./_snapshot.ts";
 import { BYTES, PACKED } from "./_wire.ts";

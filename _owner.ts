@@ -11,6 +11,7 @@ import {
   openChannel,
   type OpenPort,
   sharedWords,
+  type Transferable,
   transferWorks,
   uniqueName,
 } from "./_endpoint.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Transferable } from "./_endpoint.ts";
 import { duration, integer, live, options } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Transferable } from "./_endpoint.ts";
 import { duration, integer, live, options } from "./_arguments.ts";
 import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
