@@ -1129,4 +1129,4 @@ handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
   await assertRejects(() => q.put([inner]), OSError, "closed");
   await assertRejects(() => q.put([new Map([[1, q]])]), DOMException);
   assertEquals(await q.qsize(), 0);
-}, { needs: ["transfer"] });
+}, { needs: ["realm"] });
