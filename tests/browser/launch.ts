@@ -77,15 +77,20 @@ async function launchChromium(executablePath: string): Promise<Browser> {
   const tab = async (): Promise<Tab> => {
     const context = await browser.newContext();
     const page = await context.newPage();
+    let ended = () => {};
     return {
       async open(url, told, crashed) {
         page.on("console", log);
         page.on("crash", () => crashed("The page crashed"));
-        browser.on("disconnected", () => crashed("The browser ended"));
+        ended = () => crashed("The browser ended");
+        browser.on("disconnected", ended);
         await page.exposeFunction("told", told);
         await page.goto(url);
       },
-      close: () => context.close(),
+      close() {
+        browser.off("disconnected", ended);
+        return context.close();
+      },
     };
   };
   const title = `${executablePath} ${browser.version()}`;
@@ -97,15 +102,20 @@ async function launchFirefox(executablePath: string): Promise<Browser> {
   const tab = async (): Promise<Tab> => {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
+    let ended = () => {};
     return {
       async open(url, told, crashed) {
         page.on("console", log);
         page.on("error", () => crashed("The page crashed"));
-        browser.on("disconnected", () => crashed("The browser ended"));
+        ended = () => crashed("The browser ended");
+        browser.on("disconnected", ended);
         await page.exposeFunction("told", told);
         await page.goto(url);
       },
-      close: () => context.close(),
+      close() {
+        browser.off("disconnected", ended);
+        return context.close();
+      },
     };
   };
   const title = `${executablePath} ${await browser.version()}`;

@@ -74,7 +74,10 @@ async function runPage(
   const done = Promise.withResolvers<number | undefined>();
   let current: [number, string] | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
   const stop = (error: string) => {
+    if (stopped) return;
+    stopped = true;
     hear({ name: current?.[1] ?? "the tests load", error });
     done.resolve(current && current[0] + 1);
   };
@@ -94,6 +97,7 @@ async function runPage(
   }, stop);
   listen();
   const next = await done.promise;
+  stopped = true;
   clearTimeout(timer);
   return next;
 }
