@@ -30,7 +30,7 @@
  *     latest when every handle is closed, ← ENDED size, EOF →.  Owner gone: every call ends in EOFError.
  */
 
-import type { Transferable } from "./_endpoint.ts";
+import { type Transferable, turn } from "./_endpoint.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
   type Draft,
@@ -136,6 +136,9 @@ class Alone {
 
 /** The most items of one `put_many` that are posted before it looks again. */
 const CHUNK = 256;
+
+/** The most items of an iterable before timers and signals have their turn: it may never end. */
+const SPELL = 1024;
 
 /** See the module's comment. */
 export class Client implements Endpoint {
@@ -402,7 +405,13 @@ export class Client implements Endpoint {
       if (Array.isArray(items)) {
         await this.#putRest(this.#putNow(items), left, signal);
       } else {
+        let spell = 0;
         for (const item of items) {
+          if (++spell === SPELL) {
+            spell = 0;
+            await turn();
+            if (timeout > 0 && left() === 0) throw full();
+          }
           if (signal?.aborted) throw signal.reason;
           await this.put(item, undefined, left(), signal);
         }

@@ -187,7 +187,8 @@ const SETTLING_TURNS = 3;
 // only, as long as this thread has something to do.
 const SETTLING_TURNS_DRESSED = 31 + 5;
 
-function turn(): Promise<void> {
+/** Lets the event loop go round once. */
+export function turn(): Promise<void> {
   return host.setImmediate
     ? new Promise((done) => host.setImmediate!(done))
     : echo();

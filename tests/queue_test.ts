@@ -797,6 +797,32 @@ handleTest("put_many reads an iterable as there is room", async ({ queue }) => {
 });
 
 handleTest(
+  "put_many of an endless iterable ends in time, also without bound",
+  async ({ queue }) => {
+    const q = await queue(0);
+    let ended = 0;
+    function* items() {
+      try {
+        for (let i = 0;; i++) yield i;
+      } finally {
+        ended++;
+      }
+    }
+    const ends = async (options: Any, why: string) => {
+      assertEquals(await outcome(q.put_many(items(), options)), why);
+      const there: Any[] = [];
+      while (await q.qsize() > 0) there.push(...await q.get_many(1e6));
+      assertEquals(there, numbers(0, there.length));
+    };
+    await ends({ timeout: 1 }, "Full: Cannot put: the queue is full");
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(new Error("stop")), 1);
+    await ends({ signal: stop.signal }, "Error: stop");
+    assertEquals(ended, 2);
+  },
+);
+
+handleTest(
   "put_many that fails leaves what is before it",
   async ({ queue }) => {
     const q = await queue(3);
