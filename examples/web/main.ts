@@ -231,7 +231,7 @@ function makeCard(name: number): HTMLElement {
   for (const [what, act] of Object.entries({ stop, kill })) {
     const button = card.querySelector<HTMLButtonElement>(`.${what}`)!;
     button.setAttribute("aria-label", `${button.textContent} worker ${name}`);
-    button.disabled = true; // until its first word: before that its end cannot be noticed
+    button.disabled = true; // until its first word: its end would not be noticed
     button.onclick = () => act(staff.get(name)!);
   }
   return at("workers").appendChild(card);
@@ -273,7 +273,10 @@ function reckon(size: number): number {
   // Who has said twice that there is nothing, has not just taken something.
   const busy = [...staff.values()].filter(({ idle }) => idle < 2).length;
   if (size > 0 || busy > 0) return 0;
-  for (const id of queued) redo({ id, view, detail });
+  for (const id of queued) {
+    say(`Tile ${id} is in nobody's hands, and is put again`);
+    redo({ id, view, detail });
+  }
   return queued.length;
 }
 

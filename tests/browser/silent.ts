@@ -5,7 +5,8 @@ import { unpack } from "../../mod.ts";
 import type { Args } from "../../examples/web/worker.ts";
 
 self.onmessage = async ({ data }: MessageEvent) => {
-  const { tiles, page } = unpack<Args>(data);
+  const { name, tiles, page } = unpack<Args>(data);
+  await navigator.locks?.request(`worker ${name}`, () => {}); // as in worker.ts
   await page.send("idle");
   await tiles.get();
   self.close();

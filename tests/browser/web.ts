@@ -199,8 +199,9 @@ const tests: Test[] = [
     async run(page) {
       const random = new Random(seed());
       for (let count = 5; count < TILES - 20; count += 8) {
-        // Whoever is there draws on meanwhile; somebody has to be there.
-        if (await page.locator("#workers li").count() < 2) await add(page);
+        // Somebody has to be there who goes on, also after what comes next.
+        const staying = page.locator("#workers li:not(.ending)");
+        while (await staying.count() < 2) await add(page);
         await reach(page, count);
         const some = random.int(4);
         await page.evaluate((some) => {
@@ -302,8 +303,9 @@ async function run(
     await Promise.race([run(page), late.promise]);
     equal(wrong, [], "errors");
   } catch (error) {
-    const log = await events(page).catch(() => []);
-    throw new Error(`${(error as Error).stack}\n${log.join("\n")}`);
+    const seen = await page.locator("dl, #workers li, #log li").allInnerTexts()
+      .catch(() => []);
+    throw new Error(`${(error as Error).stack}\n${seen.join("\n")}`);
   } finally {
     clearTimeout(timer);
     await page.close();
