@@ -333,6 +333,8 @@ export class OpenPort {
   post(frame: unknown, transfer?: Transferable[]): void {
     if (transfer === undefined || transfer.length === 0) {
       postMessage!.call(this.raw, frame);
+    } else if (this.dead) {
+      scrap(frame); // Deno would leave open what was to be transferred
     } else postMessage!.call(this.raw, frame, transfer);
   }
 

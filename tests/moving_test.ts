@@ -688,6 +688,20 @@ test(
   WORKERS,
 );
 
+testBoth(
+  "an end whose peer has closed leaves no port behind when it moves again",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    await a.send(1);
+    b.close();
+    let moved = await local(a);
+    await assertRejects(() => moved.send(2), BrokenPipeError);
+    moved = await local(moved);
+    await assertRejects(() => moved.recv(), EOFError);
+    moved.close();
+  },
+);
+
 // --- Messages that nobody reads ------------------------------------------------------
 
 testBoth("endpoints in messages that are dropped get closed", async () => {
