@@ -702,6 +702,28 @@ testBoth(
   },
 );
 
+testBoth("what was read before a move makes room for the sender", async () => {
+  const [a, b] = Pipe<Any>();
+  let end: Conn = b;
+  for (let i = 0; i < 500; i++) {
+    await a.send(i); // in all more than a window, between moves less than half of one
+    assertEquals(await end.recv(), i);
+    if (i % 100 === 99) end = await local(end);
+  }
+  close(a, end);
+});
+
+test("a key __proto__ beside an endpoint stays a key", async () => {
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  const message = JSON.parse('{"__proto__": {"x": 1}}');
+  await a.send({ message, c });
+  const got = await b.recv();
+  assertEquals(Object.keys(got.message), ["__proto__"]);
+  assertEquals(got.message.x, undefined);
+  close(a, b, got.c, d);
+});
+
 // --- Messages that nobody reads ------------------------------------------------------
 
 testBoth("endpoints in messages that are dropped get closed", async () => {

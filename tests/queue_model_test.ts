@@ -11,7 +11,16 @@ import { assert, assertEquals } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import { type Member, numberOf, settle, Token, World } from "./_world.ts";
-import { DROPPED, GOT, PUTS, STATE, TAIL } from "../_words.ts";
+import {
+  ADMITTED,
+  DROPPED,
+  GOT,
+  OFFERED,
+  POSTED,
+  PUTS,
+  STATE,
+  TAIL,
+} from "../_words.ts";
 
 const count = Number(env("HISTORIES")) || scale(1500);
 
@@ -790,6 +799,67 @@ test("Client waits, after a timeout, for what has been put and is on its way", a
   } finally {
     clock.restore();
   }
+});
+
+test("QueueCore takes back what a thread counted and did not post before it ended", () => {
+  const world = new World({ maxsize: 1, words: true, remotes: 2 });
+  const [one] = world.members as [Member];
+  const { words } = world.core;
+  // In the midst of a put that would wait, and of one that has a place.
+  Atomics.add(one.handle.words!, OFFERED, 1);
+  Atomics.add(words, PUTS, 1);
+  Atomics.add(one.handle.words!, ADMITTED, 1);
+  Atomics.add(words, TAIL, 1);
+  world.end(one);
+  world.rise(one);
+  assertEquals([Atomics.load(words, PUTS), Atomics.load(words, TAIL)], [0, 0]);
+});
+
+test("Client tells the owner of a put that it takes back", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 2 });
+  const [one, other] = world.members as [Member, Member];
+  const words = [one.handle.words!, world.core.words] as const;
+  const count = (n: number) => {
+    Atomics.add(words[0], POSTED, n);
+    Atomics.add(words[0], ADMITTED, n);
+    Atomics.add(words[1], TAIL, n);
+  };
+  count(1); // another thread sees a put in its midst
+  const got = other.client.get(0, undefined).catch(({ name }) => name);
+  world.rise(other);
+  assertEquals(world.canFall(other), false, "it waits for what is to come");
+  count(-1); // which cannot be cloned
+  await one.client.put(() => {}, undefined, Infinity, undefined)
+    .catch(() => {});
+  while (world.canRise(one)) world.rise(one);
+  world.fall(other);
+  assertEquals(await got, "Empty");
+});
+
+test("Client: join_thread() waits for a put_many that is under way", async () => {
+  const world = new World({ maxsize: 1, words: true, remotes: 2 });
+  const [one, other] = world.members as [Member, Member];
+  const putting = one.client.putMany(new Set([1, 2, 3]), Infinity, undefined);
+  await settle();
+  one.client.close();
+  let joined = false;
+  const join = one.client.joinThread(undefined).then(() => joined = true);
+  const deliver = async (member: Member) => {
+    while (world.canRise(member)) world.rise(member);
+    while (world.canFall(member)) world.fall(member);
+    await settle();
+  };
+  for (const item of [1, 2, 3]) {
+    assertEquals(joined, false, `${item} has not been put`);
+    await deliver(one);
+    const got = other.client.get(Infinity, undefined);
+    await deliver(other);
+    await deliver(one);
+    assertEquals(await got, item);
+  }
+  await putting;
+  await deliver(one);
+  await join;
 });
 
 test("Client rejects every call when the owner's thread ends", async () => {

@@ -18,7 +18,7 @@ import {
   Queue,
   ShutDown,
 } from "../mod.ts";
-import { liveHolds } from "../_endpoint.ts";
+import { liveHolds, livePorts } from "../_endpoint.ts";
 import { Holder, isPending, numbers, outcome, queueTest } from "./_holder.ts";
 import { test, type TestOptions } from "./_harness.ts";
 
@@ -1156,3 +1156,19 @@ handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
   await assertRejects(() => q.put([new Map([[1, q]])]), DOMException);
   assertEquals(await q.qsize(), 0);
 }, { needs: ["realm"] });
+
+queueTest(
+  "the last close() in another thread leaves no port here",
+  async () => {
+    const holder = new Holder();
+    const q = new JoinableQueue<number>();
+    await holder.hold("q", q);
+    const before = livePorts();
+    q.close();
+    await holder.call("q", "close");
+    while (livePorts() >= before) await new Promise((done) => setTimeout(done));
+    assertEquals(livePorts(), before - 1);
+    await holder.end();
+  },
+  { needs: ["workers"] },
+);

@@ -60,6 +60,8 @@ function junk(): unknown[] {
     [wire.PACKED, new ArrayBuffer(3), 1],
     [wire.PACKED, new Uint8Array([9, 0, 0, 0, 1]).buffer, 1],
     [wire.PACKED, new Uint8Array([255, 255, 255, 255, 1, 2, 3, 4]).buffer, 1],
+    [wire.PACKED, new Uint8Array([253, 255, 255, 255]).buffer, 1],
+    [wire.PACKED, new Uint8Array([1, 0, 0, 0, 7, 0, 0, 0, 9]).buffer, 1],
     [wire.BYTES, [1, 2]],
     [wire.TOOK, 1e300, 1e300, [1, {}, null]],
     [wire.TOOK, 1, 1, "chunks"],

@@ -52,6 +52,14 @@ export async function drainBytes({ conn }: { conn: Any }): Promise<number> {
   return total;
 }
 
+/** Counts objects until the end of file. */
+export async function countAll({ conn }: { conn: Any }): Promise<number> {
+  let count = 0;
+  for await (const _ of conn) count++;
+  conn.close();
+  return count;
+}
+
 /** Collects everything until the end of file. */
 export async function collect({ conn }: { conn: Any }): Promise<unknown[]> {
   const all: unknown[] = [];

@@ -21,6 +21,14 @@ export async function drain(
   return got;
 }
 
+/** Counts items until the queue is shut down. */
+export async function countAll({ q }: { q: Queue<unknown> }): Promise<number> {
+  let count = 0;
+  for await (const _ of q) count++;
+  q.close();
+  return count;
+}
+
 /** Puts the numbers `from` to `to`, one by one. */
 export async function produce(
   { q, from, to, name }: {

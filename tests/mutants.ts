@@ -1,0 +1,304 @@
+// `deno task mutants`: single-line faults put into the published files, one at a time, in a copy; the named
+// test files have to notice each. Arguments choose mutants by number. Ends with
+// "mutants: N caught, M survived".
+
+import { ROOT } from "./_tools.ts";
+
+/** A file, what stands there once, what is put in its place, and the tests that have to notice. */
+type Mutant = [file: string, text: string, fault: string, tests: string];
+
+const MUTANTS: Mutant[] = [
+  // Counting and claiming.
+  [
+    "_words.ts",
+    "if (free <= 0) return 0;",
+    "if (free <= 1) return 0;",
+    "queue_model",
+  ],
+  ["_words.ts", "if (free < places) places = free;", "", "queue_model"],
+  [
+    "_words.ts",
+    "(words, slot, id, 0) === id;",
+    "(words, slot, id, 0) >= 0;",
+    "queue_model queue_interleavings",
+  ],
+  ["_words.ts", "TAIL) - done) | 0) <= 0)", "TAIL) - done) | 0) < 0)", "queue"],
+  [
+    "_words.ts",
+    "words, DONE, done, (done + 1) | 0",
+    "words, DONE, done, done",
+    "queue",
+  ],
+  // The owner.
+  [
+    "_core.ts",
+    "if (!wait || underway) this.#impatient++;",
+    "if (!wait) this.#impatient++;",
+    "queue_model",
+  ],
+  ["_core.ts", "} else this.#keepBack(delivery);", "}", "queue_model"],
+  ["_core.ts", "if (!uncounted) Atomics.sub", "Atomics.sub", "queue_model"],
+  [
+    "_core.ts",
+    "if (count > 0) Atomics.sub(this.words, TAIL, count);",
+    "",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);",
+    "",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (!before) this.#back.sort",
+    "if (before) this.#back.sort",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    "if (!words || Atomics.load(words, BELL) === 0) return;",
+    "return;",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (Atomics.exchange(words, BELL, 1) === 1) return;",
+    "return;",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "getter.underway = this.#underway();",
+    "getter.underway = undefined;",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (alive && delivery.items",
+    "if (delivery.items",
+    "queue_model",
+  ],
+  ["_core.ts", "this.#forgetJoiners(handle);", "", "queue_model queue"],
+  ["_core.ts", "if (missing(handle) <= 0) return;", "", "fuzz"],
+  [
+    "_core.ts",
+    "if (item instanceof Parcel) drop(item.message);",
+    "",
+    "queue_model queue",
+  ],
+  // The handles.
+  [
+    "_client.ts",
+    "if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return 0;",
+    "",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    "Atomics.store(this.mine!, LAST_RECEIVED, seq);",
+    "",
+    "queue_model",
+  ],
+  ["_client.ts", "else this.owner.post([RECEIVED, seq]);", "", "queue_model"],
+  [
+    "_client.ts",
+    "return this.owner.post([GIVE_BACK, seq, parcels], transfer);",
+    "return;",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    `if (call.kind === "put") Atomics.sub(this.words!, PUTS, 1);`,
+    "",
+    "queue_model",
+  ],
+  ["_client.ts", "this.#at += behind;", "this.#at += 1;", "queue_model"],
+  ["_client.ts", "[CANCEL, call.id, asks]", "[CANCEL, call.id]", "queue_model"],
+  [
+    "_client.ts",
+    "this.owner.post([FREED]); // a get may",
+    "// a get may",
+    "queue_model queue",
+  ],
+  [
+    "_client.ts",
+    "if (this.#running > 0) return; // it will",
+    "// it will",
+    "queue_model",
+  ],
+  [
+    "_owner.ts",
+    "Atomics.add(mine!, POSTED, items);",
+    "",
+    "linearizability queue_model",
+  ],
+  [
+    "_owner.ts",
+    "if (data[0] === SHARE) return this.#shareFrom(data);",
+    "",
+    "queue",
+  ],
+  // Connections.
+  [
+    "_link.ts",
+    "inbox.messages < WINDOW / 2",
+    "inbox.messages < WINDOW * 2",
+    "connection",
+  ],
+  [
+    "_link.ts",
+    "return this.#messages < WINDOW &&",
+    "return this.#messages < WINDOW * 2 &&",
+    "connection",
+  ],
+  ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
+  [
+    "_link.ts",
+    "if (through === this.pipe)",
+    "if (through === this.pipe + 1)",
+    "moving",
+  ],
+  ["_link.ts", "if (port !== this.#out) this.#forgive();", "", "moving"],
+  ["_link.ts", "if (to.open) to.post([CUT]);", "", "moving"],
+  ["_link.ts", "if (!out) link.eof = link.gone = true;", "", "moving"],
+  ["_link.ts", "if (frame[0] === PARCEL) drop(frame[1]);", "", "moving"],
+  [
+    "_link.ts",
+    "[link.#inbox.messages, link.#inbox.weight] = taken;",
+    "",
+    "moving connection",
+  ],
+  // Messages.
+  [
+    "_outbox.ts",
+    "if (this.#folder.count > 0) this.flush();",
+    "",
+    "bytes connection moving",
+  ],
+  [
+    "_outbox.ts",
+    "bytes[start + 1] = length >> 8;",
+    "bytes[start + 1] = 0;",
+    "bytes",
+  ],
+  [
+    "_inbox.ts",
+    "return at > 0 && at === bytes.length;",
+    "return at > 0;",
+    "wire",
+  ],
+  [
+    "_inbox.ts",
+    "if (length > bytes.length - at - 4) return false;",
+    "",
+    "wire fuzz",
+  ],
+  [
+    "_snapshot.ts",
+    "if (isProxy(value)) return NOT_PLAIN;",
+    "",
+    "connection fold",
+  ],
+  [
+    "_handoff.ts",
+    "for (const endpoint of survey.endpoints) endpoint.check(through);",
+    "",
+    "moving",
+  ],
+  // Waiting, threads, ports.
+  [
+    "_waiters.ts",
+    `this.#signal!.removeEventListener("abort", this.#onAbort);`,
+    "",
+    "connection queue poll_wait",
+  ],
+  ["_waiters.ts", "this.#disarm?.();", "", "poll_wait"],
+  ["_waiters.ts", "this.list?.remove(this);", "", "connection"],
+  [
+    "_endpoint.ts",
+    "if (--holds > 0) return;",
+    "if (--holds > 1) return;",
+    "lifetime",
+  ],
+  [
+    "_endpoint.ts",
+    "} else if (this.dead) {",
+    "} else if (this.dead && !this.dead) {",
+    "moving",
+  ],
+  [
+    "_endpoint.ts",
+    `if (closeEvents()) raw.addEventListener("close", this.lost);`,
+    "",
+    "lifetime",
+  ],
+  [
+    "connection.ts",
+    "most < message.length ?",
+    "most <= message.length ?",
+    "bytes",
+  ],
+  [
+    "connection.ts",
+    "if (view.length < offset + length)",
+    "if (view.length <= offset + length)",
+    "bytes",
+  ],
+];
+
+const MINUTES = 3;
+
+/** Runs tests of the copy; whether they pass. */
+async function passes(folder: string, tests: string): Promise<boolean> {
+  const files = tests.split(" ").map((name) => `tests/${name}_test.ts`);
+  const map = ["--import-map", "tests/std/import_map.json"];
+  const { success } = await new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", "--no-check", "--fail-fast", ...map, ...files],
+    cwd: folder,
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+    signal: AbortSignal.timeout(MINUTES * 60_000),
+  }).output();
+  return success;
+}
+
+async function copyTo(folder: string): Promise<void> {
+  const list = await new Deno.Command("git", { args: ["ls-files"], cwd: ROOT })
+    .output();
+  for (const name of new TextDecoder().decode(list.stdout).trim().split("\n")) {
+    const path = `${folder}/${name}`;
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    await Deno.copyFile(`${ROOT}/${name}`, path);
+  }
+}
+
+const folder = await Deno.makeTempDir();
+await copyTo(folder);
+let caught = 0;
+const survived: number[] = [];
+const chosen = Deno.args.map(Number);
+for (const [i, [file, text, fault, tests]] of MUTANTS.entries()) {
+  if (chosen.length > 0 && !chosen.includes(i + 1)) continue;
+  const source = await Deno.readTextFile(`${ROOT}/${file}`);
+  const pieces = source.split(text);
+  if (pieces.length !== 2) {
+    throw new Error(
+      `${file} has ${pieces.length - 1} times, not once: ${text}`,
+    );
+  }
+  await Deno.writeTextFile(`${folder}/${file}`, pieces.join(fault));
+  const begun = performance.now();
+  const alive = await passes(folder, tests);
+  await Deno.writeTextFile(`${folder}/${file}`, source);
+  if (alive) survived.push(i + 1);
+  else caught++;
+  const seconds = Math.round((performance.now() - begun) / 1000);
+  const how = alive ? "SURVIVED" : "caught";
+  console.log(`${i + 1} ${how} (${seconds} s) ${file}: ${text} → ${fault}`);
+}
+await Deno.remove(folder, { recursive: true });
+console.log(`mutants: ${caught} caught, ${survived.length} survived`);
+Deno.exit(survived.length > 0 ? 1 : 0);
