@@ -18,8 +18,8 @@ const MUTANTS: Mutant[] = [
   ["_words.ts", "if (free < places) places = free;", "", "queue_model"],
   [
     "_words.ts",
-    "(words, slot, id, 0) === id;",
-    "(words, slot, id, 0) >= 0;",
+    "(words, slot, id, next) === id;",
+    "(words, slot, id, next) >= 0;",
     "queue_model queue_interleavings",
   ],
   ["_words.ts", "TAIL) - done) | 0) <= 0)", "TAIL) - done) | 0) < 0)", "queue"],
@@ -36,7 +36,7 @@ const MUTANTS: Mutant[] = [
     "if (!wait) this.#impatient++;",
     "queue_model",
   ],
-  ["_core.ts", "} else this.#keepBack(delivery);", "}", "queue_model"],
+  ["_core.ts", "this.#keepBack(delivery);", "", "queue_model"],
   ["_core.ts", "if (!uncounted) Atomics.sub", "Atomics.sub", "queue_model"],
   [
     "_core.ts",
@@ -110,8 +110,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    `if (call.kind === "put") Atomics.sub(this.words!, PUTS, 1);`,
-    "",
+    `if (ended && call.kind === "put") Atomics.sub`,
+    "if (ended && call.id < 0) Atomics.sub",
     "queue_model",
   ],
   ["_client.ts", "this.#at += behind;", "this.#at += 1;", "queue_model"],
@@ -197,8 +197,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_snapshot.ts",
-    "if (isProxy(value)) return NOT_PLAIN;",
-    "",
+    "count === MOST_OBJECTS || isProxy(value)",
+    "count === MOST_OBJECTS",
     "connection fold",
   ],
   [
@@ -208,12 +208,7 @@ const MUTANTS: Mutant[] = [
     "moving",
   ],
   // Waiting, threads, ports.
-  [
-    "_waiters.ts",
-    `this.#signal!.removeEventListener("abort", this.#onAbort);`,
-    "",
-    "connection queue poll_wait",
-  ],
+  ["_waiters.ts", "this.#deafen?.();", "", "connection queue poll_wait"],
   ["_waiters.ts", "this.#disarm?.();", "", "poll_wait"],
   ["_waiters.ts", "this.list?.remove(this);", "", "connection"],
   [
