@@ -42,7 +42,6 @@ import {
   unpack,
 } from "./_handoff.ts";
 import { NOTHING } from "./_core.ts";
-import { unfolded } from "./_fold.ts";
 import { DONE as SENT } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter } from "./_waiters.ts";
@@ -101,8 +100,8 @@ import {
 export interface OwnerPort {
   /** Sends an admitted item; throws when it cannot be cloned. */
   put(item: unknown): Promise<void>;
-  /** Sends a frame, after all that was sent before; throws likewise. */
-  post(frame: unknown[], transfer?: Transferable[]): void;
+  /** Sends a frame, after all that was sent before; throws likewise. `text`: JSON keeps everything in it. */
+  post(frame: unknown[], transfer?: Transferable[], text?: boolean): void;
   /** Claims the next item, in the owner's thread; else `NOTHING`. */
   take(): unknown;
   close(): void;
@@ -583,7 +582,7 @@ export class Client implements Endpoint {
     this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
     this.#askedMore = true;
-    this.owner.post([MORE]);
+    this.owner.post([MORE], undefined, true);
   }
 
   /** `GOT` changed: tells the owner if it waits for that. */
@@ -591,7 +590,7 @@ export class Client implements Endpoint {
     const words = this.words;
     if (!words || Atomics.load(words, BELL) === 0) return;
     if (Atomics.compareExchange(words, BELL, 1, 0) === 1) {
-      this.owner.post([FREED]);
+      this.owner.post([FREED], undefined, true);
     }
   }
 
@@ -621,7 +620,7 @@ export class Client implements Endpoint {
 
   #postGet({ id, slot, max, wait }: Call): void {
     this.#askedMore = false;
-    this.owner.post([GET, id, slot, max, wait]);
+    this.owner.post([GET, id, slot, max, wait], undefined, true);
   }
 
   // --- Calls that wait -------------------------------------------------------------
@@ -719,15 +718,13 @@ export class Client implements Endpoint {
 
   /** Handles a frame; ignores what is malformed or answers nothing. */
   receive(frame: Frame): void {
-    const [tag, id, b, c, d, e, f, g] = frame;
+    const [tag, id, b, c, d, e, f] = frame;
     const call = this.#calls.get(id as number);
     switch (tag) {
-      case ITEMS: {
-        const items = unfolded(e, g);
-        if (!isCount(id) || !isCount(d) || !items) return;
-        if (d > items.length || !areIndices(f, d)) return;
-        return this.#items(call, Number(b), Number(c) | 0, d, items, f);
-      }
+      case ITEMS:
+        if (!isCount(id) || !isCount(d) || !Array.isArray(e)) return;
+        if (d > e.length || !areIndices(f, d)) return;
+        return this.#items(call, Number(b), Number(c) | 0, d, e, f);
       case STORED:
         if (call?.kind !== "put") return;
         this.#forget(call);

@@ -19,10 +19,9 @@
 
 import type { Transferable } from "./_endpoint.ts";
 import { Deque } from "./_deque.ts";
-import { unfolded } from "./_fold.ts";
 import { type Entry, List } from "./_list.ts";
 import { drop, isParcel, Parcel, transferOf } from "./_handoff.ts";
-import { weigh } from "./_snapshot.ts";
+import { Odd, plain, weigh } from "./_snapshot.ts";
 import {
   ACCEPT,
   ANSWER,
@@ -138,10 +137,16 @@ export interface CoreState {
   fresh: number;
 }
 
+type Send = (
+  frame: unknown[],
+  transfer?: Transferable[],
+  text?: boolean,
+) => void;
+
 /** What the owner knows of one handle. */
 export class Handle {
-  /** Posts a frame to the handle. */
-  readonly send: (frame: unknown[], transfer?: Transferable[]) => void;
+  /** Posts a frame to the handle; `text`: JSON keeps everything in it. */
+  readonly send: Send;
   /** Its shared words; `undefined` without shared memory. */
   readonly words: Int32Array | undefined;
   /** In the owner's thread: gets no copies ahead, and items as they are. */
@@ -171,7 +176,7 @@ export class Handle {
   puts = 0;
 
   constructor(
-    send: (frame: unknown[], transfer?: Transferable[]) => void,
+    send: Send,
     words: Int32Array | undefined,
     local: boolean,
   ) {
@@ -216,17 +221,18 @@ export class QueueCore {
     this.#pushStep = pushStep;
   }
 
-  /** Handles a frame from a handle; ignores what is malformed. */
-  receive(handle: Handle, frame: Frame): void {
+  /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
+  receive(handle: Handle, frame: Frame, text = false): void {
     const [tag, a, b, c, d] = frame;
     switch (tag) {
       case PUT:
         if (missing(handle) <= 0) return;
-        this.put(handle, a);
+        this.put(handle, text ? a : new Odd(a));
         if (isCount(c) && c > 0) handle.send([STORED, c, 1]);
         return;
       case PUT_SEVERAL:
-        return this.#putSeveral(handle, unfolded(a, c));
+        if (!Array.isArray(a) || a.length > missing(handle)) return;
+        return this.#putSeveral(handle, text ? a : a.map(odd));
       case PUT_PARCEL:
         if (missing(handle) <= 0 || !isParcel(a)) return;
         this.put(handle, new Parcel(a, transferOf(a)));
@@ -236,7 +242,7 @@ export class QueueCore {
         if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
           return;
         }
-        return this.#offer(handle, a, b, c, d === true);
+        return this.#offer(handle, a, b, text ? c : c.map(odd), d === true);
       case UNPUT:
         if (missing(handle) > 0) this.#unput(handle);
         return;
@@ -277,8 +283,7 @@ export class QueueCore {
     if (handle.closed) this.#confirmClose(handle);
   }
 
-  #putSeveral(handle: Handle, items: unknown[] | undefined): void {
-    if (items === undefined || items.length > missing(handle)) return;
+  #putSeveral(handle: Handle, items: unknown[]): void {
     handle.arrived = (handle.arrived + items.length) | 0;
     for (const item of items) this.#store.push(item);
     this.#arrived(items.length);
@@ -462,7 +467,7 @@ export class QueueCore {
     const delivery = this.#claim(1);
     if (delivery === undefined) return NOTHING;
     Atomics.add(this.words, GOT, 1);
-    return delivery.items[0];
+    return plain(delivery.items[0]);
   }
 
   #ask(
@@ -582,10 +587,12 @@ export class QueueCore {
       this.#addCopies(handle, posted);
     }
     const first = (handle.ahead - (posted.length - claimed)) | 0;
-    const frame: unknown[] = [ITEMS, id, seq, first, claimed, posted];
+    const text = parcels.length === 0 && !posted.some(isOdd);
+    const contents = text ? posted : posted.map(plain);
+    const frame: unknown[] = [ITEMS, id, seq, first, claimed, contents];
     if (parcels.length > 0) frame.push(parcels);
     try {
-      handle.send(frame, transfer);
+      handle.send(frame, transfer, text);
     } catch {
       // What was put as a part to be moved is none: found out only now.
       handle.inFlight.pop();
@@ -623,7 +630,9 @@ export class QueueCore {
     this.#addCopies(handle, posted);
     if (posted.length === 0) return;
     const index = (handle.ahead - posted.length) | 0;
-    handle.send([ITEMS, 0, 0, index, 0, posted]);
+    const text = !posted.some(isOdd);
+    const contents = text ? posted : posted.map(plain);
+    handle.send([ITEMS, 0, 0, index, 0, contents], undefined, text);
   }
 
   /** The window doubles for a handle that claims its copies, and shrinks otherwise. */
@@ -990,7 +999,16 @@ function dropItem(item: unknown): void {
   if (item instanceof Parcel) drop(item.message);
 }
 
+function isOdd(item: unknown): item is Odd {
+  return item instanceof Odd;
+}
+
+function odd(item: unknown): Odd {
+  return new Odd(item);
+}
+
 function weightOf(item: unknown): number {
+  if (isOdd(item)) return weightOf(item.value);
   if (typeof item === "string") return item.length;
   if (typeof item !== "object" || item === null) return 8;
   return UNKNOWN_WEIGHT + weigh(item);

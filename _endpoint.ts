@@ -68,6 +68,10 @@ const workerThreads = builtin<WorkerThreads>("node:worker_threads");
 export const isProxy: (value: unknown) => boolean =
   builtin<UtilTypes>("node:util")?.types?.isProxy ?? (() => false);
 
+/** Whether the runtime can tell. */
+export const tellsProxies: boolean =
+  builtin<UtilTypes>("node:util")?.types?.isProxy !== undefined;
+
 /** Settings that tests change to reach the paths of other runtimes. */
 export const force: { noSharedMemory: boolean; replug: boolean } = {
   noSharedMemory: false,
@@ -253,8 +257,8 @@ let closeMethod = prototype?.close;
 
 /** What hears of a started port. */
 export interface PortListener {
-  /** A message arrived. */
-  frame(port: OpenPort, data: unknown): void;
+  /** A message arrived; `text`: as text. */
+  frame(port: OpenPort, data: unknown, text: boolean): void;
   /** The other side is gone; all it posted has been delivered. */
   gone(port: OpenPort): void;
 }
@@ -324,7 +328,7 @@ export class OpenPort {
   readonly #bequeath = (): void => {
     const receive = workerThreads?.receiveMessageOnPort;
     for (let got; this.open && (got = receive?.(this.raw));) {
-      this.#listener!.frame(this, got.message);
+      this.#receive(got.message);
     }
     if (this.open) this.#listener!.gone(this);
   };
@@ -406,8 +410,18 @@ export class OpenPort {
       greeted(this, data);
     } else {
       this.watch.received++;
-      this.#listener!.frame(this, data);
+      const text = typeof data === "string";
+      this.#listener!.frame(this, text ? parsed(data) : data, text);
     }
+  }
+}
+
+/** What a text stands for; a foreign one for nothing. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 
@@ -493,7 +507,9 @@ export function beforeTravel(
   if (dressing()) return true;
   try {
     for (let got; (got = receive(port.raw));) {
-      if (!take(got.message)) return false;
+      const { message } = got;
+      const frame = typeof message === "string" ? parsed(message) : message;
+      if (!take(frame)) return false;
     }
     port.raw = throughThread(port.raw);
     return true;

@@ -5,7 +5,6 @@
 
 import { Deque } from "./_deque.ts";
 import { isParcel } from "./_handoff.ts";
-import { isFolded, type Runs, Unfolder } from "./_fold.ts";
 import {
   BYTES,
   type Frame,
@@ -57,8 +56,6 @@ export class Inbox {
   #at = 0;
   /** The head's bytes, once they have been looked at. */
   #chunk: Uint8Array<ArrayBuffer> | undefined;
-  /** The head's items, when it is folded. */
-  #folded: Unfolder | undefined;
   /** Messages and weight taken and not yet reported to the sender. */
   messages = 0;
   weight = 0;
@@ -90,12 +87,6 @@ export class Inbox {
     if (head[0] !== OBJECTS) {
       this.#advance(head[2]);
       return head[1];
-    }
-    const folded = this.#folded;
-    if (folded !== undefined) {
-      const item = folded.next();
-      if (!folded.more) this.#advance(head[2]);
-      return item;
     }
     const items = head[1] as unknown[];
     const item = items[this.#at++];
@@ -129,9 +120,6 @@ export class Inbox {
     this.#head = head;
     this.#at = 0;
     this.#chunk = undefined;
-    this.#folded = head?.[0] === OBJECTS && head[3] !== undefined
-      ? new Unfolder(head[1] as unknown[], head[3] as Runs)
-      : undefined;
   }
 
   /** All that is left, as frames; empties the inbox. */
@@ -139,9 +127,7 @@ export class Inbox {
     const frames: Frame[] = [];
     const head = this.#head;
     if (head) {
-      if (this.#folded) {
-        frames.push([OBJECTS, this.#folded.rest(), head[2]]);
-      } else if (this.#at === 0) frames.push(head);
+      if (this.#at === 0) frames.push(head);
       else if (head[0] === OBJECTS) {
         frames.push([OBJECTS, (head[1] as unknown[]).slice(this.#at), head[2]]);
       } else {
@@ -176,10 +162,8 @@ function wellFormed(frame: Frame): boolean {
     case OBJECT:
       return frame.length > 1 && isWeight(frame[2]);
     case OBJECTS:
-      return Array.isArray(frame[1]) && isWeight(frame[2]) &&
-        (frame[3] === undefined
-          ? frame[1].length > 0
-          : isFolded(frame[1], frame[3]));
+      return Array.isArray(frame[1]) && frame[1].length > 0 &&
+        isWeight(frame[2]);
     case PARCEL:
       return isWeight(frame[2]) && isParcel(frame[1]);
     case BYTES:

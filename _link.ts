@@ -61,6 +61,7 @@ import {
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
 import { DONE, Outbox } from "./_outbox.ts";
+import { textOf } from "./_snapshot.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
   BYTES,
@@ -252,7 +253,6 @@ export class Link implements Endpoint {
       OBJECT,
       OBJECTS,
       (weight) => this.#weight += weight,
-      true,
     );
   }
 
@@ -438,12 +438,9 @@ export class Link implements Endpoint {
     if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 2) return;
     const chunks = this.#spent;
     if (!this.gone && this.#out) {
-      if (chunks.length === 0) {
-        this.#out.post([TOOK, inbox.messages, inbox.weight]);
-      } else {this.#out.post(
-          [TOOK, inbox.messages, inbox.weight, chunks],
-          chunks,
-        );}
+      const frame: unknown[] = [TOOK, inbox.messages, inbox.weight];
+      if (chunks.length === 0) this.#out.post(textOf(frame));
+      else this.#out.post([...frame, chunks], chunks);
     }
     this.#spent = [];
     this.#spentBytes = inbox.messages = inbox.weight = 0;

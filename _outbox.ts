@@ -8,9 +8,15 @@
  * a returned promise resolves only after its message was posted.
  */
 
-import type { Transferable } from "./_endpoint.ts";
-import { Folder } from "./_fold.ts";
-import { weigh } from "./_snapshot.ts";
+import { tellsProxies, type Transferable } from "./_endpoint.ts";
+import {
+  copiedIsText,
+  copiedSize,
+  copyPlain,
+  NOT_PLAIN,
+  textOf,
+  weigh,
+} from "./_snapshot.ts";
 import { BYTES, PACKED } from "./_wire.ts";
 
 /** The promise of a message that has been posted. */
@@ -28,8 +34,14 @@ const CALM = 7;
 /** Chunks kept to be used again. */
 const POOL_BYTES = 4 * 1024 * 1024;
 
-/** Posts a frame on the port. */
-export type Post = (frame: unknown[], transfer?: Transferable[]) => void;
+/** Posts a frame, or its text, on the port; `count`: how many objects it holds. */
+export type Post = (
+  frame: unknown[] | string,
+  transfer?: Transferable[],
+  count?: number,
+) => void;
+
+const MOST_ITEMS = 256;
 
 function weightOf(value: unknown): number {
   try {
@@ -52,7 +64,9 @@ export class Outbox {
   readonly #many: number;
   readonly #weighed: (weight: number) => void;
   // Messages that wait for the end of the turn: objects or bytes, never both.
-  readonly #folder: Folder;
+  #values: unknown[] = [];
+  /** JSON gives all of them back as they are. */
+  #text = true;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
   #bytesUsed = 0;
   #bytesCount = 0;
@@ -68,20 +82,17 @@ export class Outbox {
   /**
    * @param one The tag of a frame with one object, `many` that of one with several.
    * @param weighed Hears the weight of each frame that is posted.
-   * @param folds Frames with several objects may be folded: see `_fold.ts`.
    */
   constructor(
     post: Post,
     one: number,
     many: number,
     weighed: (weight: number) => void,
-    folds: boolean = false,
   ) {
     this.#post = post;
     this.#one = one;
     this.#many = many;
     this.#weighed = weighed;
-    this.#folder = new Folder(folds);
   }
 
   /**
@@ -90,15 +101,22 @@ export class Outbox {
    */
   push(value: unknown): Promise<void> {
     if (this.#hot) {
-      if (this.#bytesCount > 0) this.flush();
-      if (this.#folder.add(value)) {
-        if (this.#bytesCount > 0) this.flush(); // sent by a getter of the value
-        return this.#joined(this.#folder.full);
-      }
-      this.flush();
+      const copy = copyPlain(value);
+      // After the copy: a getter of the value may have sent bytes.
+      if (this.#bytesCount > 0 || copy === NOT_PLAIN) this.flush();
+      if (copy !== NOT_PLAIN) return this.#join(copy);
     }
-    this.#alone(this.#one, value);
+    this.#alone(value);
     return DONE;
+  }
+
+  #join(copy: unknown): Promise<void> {
+    this.#values.push(copy);
+    this.#text &&= copiedIsText();
+    this.#weight += copiedSize();
+    return this.#joined(
+      this.#values.length === MOST_ITEMS || this.#weight >= MOST_WEIGHT,
+    );
   }
 
   /** Sends a frame by itself, in its turn. */
@@ -122,9 +140,14 @@ export class Outbox {
     this.#weighed(weight);
   }
 
-  #alone(tag: number, value: unknown): void {
-    const weight = weightOf(value);
-    this.#post(weight < LIGHT ? [tag, value] : [tag, value, weight]);
+  #alone(value: unknown): void {
+    const copy = tellsProxies ? copyPlain(value) : NOT_PLAIN;
+    const copied = copy !== NOT_PLAIN;
+    const text = copied && copiedIsText();
+    const weight = copied ? copiedSize() : weightOf(value);
+    const frame = [this.#one, copied ? copy : value];
+    if (weight >= LIGHT) frame.push(weight);
+    this.#post(text ? textOf(frame) : frame, undefined, 1);
     if (weight >= LIGHT) this.#weighed(weight);
     this.#heat();
   }
@@ -146,7 +169,7 @@ export class Outbox {
   }
 
   #joinBytes(source: Uint8Array): Promise<void> {
-    if (this.#folder.count > 0) this.flush();
+    if (this.#values.length > 0) this.flush();
     const { length } = source;
     const start = this.#bytesUsed;
     const end = start + 4 + ((length + 3) & ~3);
@@ -185,14 +208,15 @@ export class Outbox {
       else this.#post(frame);
       this.#weighed(this.#weight);
     } else {
-      const { weight } = this.#folder;
-      const [values, runs] = this.#folder.take();
-      const light = weight < LIGHT;
-      const frame: unknown[] = [this.#many, values];
-      if (runs || !light) frame.push(light ? 0 : weight);
-      if (runs) frame.push(runs);
-      this.#post(frame);
-      if (!light) this.#weighed(weight);
+      const frame: unknown[] = [this.#many, this.#values];
+      if (this.#weight >= LIGHT) {
+        frame.push(this.#weight);
+        this.#weighed(this.#weight);
+      }
+      const text = this.#text ? textOf(frame) : frame;
+      this.#post(text, undefined, this.#values.length);
+      this.#values = [];
+      this.#text = true;
     }
     this.#bytesUsed = this.#bytesCount = this.#weight = 0;
     this.#batch = undefined;

@@ -16,14 +16,12 @@ import {
   uniqueName,
 } from "./_endpoint.ts";
 import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
-import { countIn, fold, type Runs } from "./_fold.ts";
-import { DONE, Outbox } from "./_outbox.ts";
-import { snapshot } from "./_snapshot.ts";
+import { DONE, Outbox, type Post } from "./_outbox.ts";
+import { stored, textOf, texts } from "./_snapshot.ts";
 import {
   EOF,
   type Frame,
   isFrame,
-  ITEMS,
   PUT,
   PUT_PARCEL,
   PUT_SEVERAL,
@@ -31,9 +29,6 @@ import {
   SHARE,
 } from "./_wire.ts";
 import { HANDLE_WORDS, POSTED, QUEUE_WORDS } from "./_words.ts";
-
-/** Fewer items are posted as they are. */
-const WORTH_FOLDING = 4;
 
 // Queues that are owned by this thread, for handles that come back to it.
 const owners = new Map<string, WeakRef<Owner> | Owner>();
@@ -72,15 +67,15 @@ export class Owner {
     );
     const port: OwnerPort = {
       put: (item) => {
-        core.put(handle, snapshot(item));
+        core.put(handle, stored(item));
         return DONE;
       },
       post: (frame) => {
         if (frame[0] === EOF) core.gone(handle);
         else if (frame[0] === PUT_WAIT) {
           const [tag, id, slot, items, wait] = frame;
-          const copies = (items as unknown[]).map(snapshot);
-          core.receive(handle, [tag as number, id, slot, copies, wait]);
+          const copies = (items as unknown[]).map(stored);
+          core.receive(handle, [tag as number, id, slot, copies, wait], true);
         } else core.receive(handle, frame as Frame);
         this.#endIfClosed();
       },
@@ -117,8 +112,8 @@ export class Owner {
   #admit(port: OpenPort, words: Int32Array | undefined): void {
     const core = this.#core;
     const handle = new Handle(
-      (frame, transfer) => {
-        if (port.open) port.post(folded(frame), transfer);
+      (frame, transfer, text) => {
+        if (port.open) port.post(text ? textOf(frame) : frame, transfer);
       },
       words,
       false,
@@ -130,11 +125,11 @@ export class Owner {
       this.#endIfClosed();
     };
     port.start({
-      frame: (_, data) => {
+      frame: (_, data, text) => {
         if (!isFrame(data)) return;
         if (data[0] === EOF) return gone();
         if (data[0] === SHARE) return this.#shareFrom(data);
-        core.receive(handle, data);
+        core.receive(handle, data, text);
         if (handle.closed) this.#endIfClosed();
       },
       gone,
@@ -200,21 +195,27 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   const { maxsize, joinable } = descriptor;
   const words = descriptor.words as Int32Array | null ?? undefined;
   const mine = descriptor.mine as Int32Array | null ?? undefined;
-  const send = (frame: unknown[], transfer?: Transferable[]) => {
-    const items = mine ? itemsIn(frame) : 0;
-    if (items === 0) return port.post(frame, transfer);
-    Atomics.add(mine!, POSTED, items);
+  const send: Post = (frame, transfer, count = 0) => {
+    if (count === 0 || !mine) return port.post(frame, transfer);
+    Atomics.add(mine, POSTED, count);
     try {
       port.post(frame, transfer);
     } catch (error) {
-      Atomics.sub(mine!, POSTED, items);
+      Atomics.sub(mine, POSTED, count);
       throw error;
     }
   };
-  const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {}, true);
-  const post = (frame: unknown[], transfer?: Transferable[]) => {
+  const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {});
+  const post: OwnerPort["post"] = (frame, transfer, text) => {
     outbox.flush();
-    if (port.open) send(frame, transfer);
+    if (!port.open) return;
+    if (text) return port.post(textOf(frame));
+    const [tag, id, slot, items, wait] = frame;
+    const copies = tag === PUT_WAIT && !transfer?.length
+      ? texts(items as unknown[])
+      : undefined;
+    if (copies) return port.post(textOf([tag, id, slot, copies, wait]));
+    send(frame, transfer, tag === PUT || tag === PUT_PARCEL ? 1 : 0);
   };
   const client = new Client(
     {
@@ -240,25 +241,6 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     gone: () => client.ownerEnded(),
   });
   return client;
-}
-
-/** How many admitted items a frame holds. */
-function itemsIn([tag, items, , runs]: unknown[]): number {
-  if (tag === PUT || tag === PUT_PARCEL) return 1;
-  if (tag !== PUT_SEVERAL) return 0;
-  return runs ? countIn(runs as Runs) : (items as unknown[]).length;
-}
-
-/** A frame of items, folded if it pays. */
-function folded(frame: unknown[]): unknown[] {
-  const [tag, id, seq, first, claimed, items, parcels] = frame;
-  if (tag !== ITEMS || parcels || (items as unknown[]).length < WORTH_FOLDING) {
-    return frame;
-  }
-  const found = fold(items as unknown[]);
-  if (found === undefined) return frame;
-  const [values, runs] = found;
-  return [tag, id, seq, first, claimed, values, undefined, runs];
 }
 
 /** The ports in a descriptor. */

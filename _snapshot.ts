@@ -3,9 +3,13 @@
  * messages that share a post with others: they have to be what they were when
  * the call was made. What is not plain is given up on; the caller then posts
  * it by itself at once, and the platform makes the copy.
+ *
+ * Most of what is plain survives JSON unchanged. Platforms post one string
+ * several times faster than the objects in it: frames of such data travel as
+ * text.
  */
 
-import { isProxy } from "./_endpoint.ts";
+import { isProxy, tellsProxies } from "./_endpoint.ts";
 
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
 export const NOT_PLAIN: unique symbol = Symbol("not plain data");
@@ -21,17 +25,41 @@ const copies: (object | undefined)[] = [];
 let count = 0;
 let busy = false;
 let size = 0;
+/** What would not come back from JSON the same, or not faster. */
+let odd = 0;
+
+/** More fractions than this in a message: the platform's clone is as fast. */
+const MOST_FRACTIONS = 16;
+const ODD = MOST_FRACTIONS + 1;
+/** No longer text is worth it. */
+const MOST_TEXT = 16 * 1024;
 
 /** The size of the last copy, in characters and values: a rough weight. */
 export function copiedSize(): number {
   return size;
 }
 
+/** Whether JSON gives the last copy back as it is, and is worth it. */
+export function copiedIsText(): boolean {
+  return odd <= MOST_FRACTIONS && size <= MOST_TEXT && !jsonIsChanged();
+}
+
+/** Whether someone has taught all lists, or all objects, to tell JSON something else. */
+function jsonIsChanged(): boolean {
+  return "toJSON" in Array.prototype;
+}
+
+/** A frame that consists of what JSON gives back as it is, as text. */
+export function textOf(frame: unknown[]): string {
+  return JSON.stringify(frame);
+}
+
 /** A copy of plain data with identity and cycles kept, or {@linkcode NOT_PLAIN}. */
 export function copyPlain(value: unknown): unknown {
-  size = 0;
+  if (busy) return NOT_PLAIN;
+  size = odd = 0;
   if (typeof value !== "object" || value === null) return copyLeaf(value);
-  if (busy || polluted()) return NOT_PLAIN;
+  if (polluted()) return NOT_PLAIN;
   busy = true;
   try {
     return copyObject(value);
@@ -49,8 +77,14 @@ function copyLeaf(value: unknown): unknown {
     case "function":
     case "symbol":
       return NOT_PLAIN;
+    case "number":
+      size += 8;
+      if (!Number.isInteger(value)) odd += Number.isFinite(value) ? 1 : ODD;
+      else if (value === 0 && 1 / value < 0) odd = ODD;
+      return value;
     default:
       size += 8;
+      if (value !== null && typeof value !== "boolean") odd = ODD;
       return value;
   }
 }
@@ -63,7 +97,11 @@ function polluted(): boolean {
 
 /** A copy of an object that may have been met before. */
 function copyNested(value: object): unknown {
-  for (let i = 0; i < count; i++) if (originals[i] === value) return copies[i];
+  for (let i = 0; i < count; i++) {
+    if (originals[i] !== value) continue;
+    odd = ODD; // JSON knows no identity
+    return copies[i];
+  }
   return copyObject(value);
 }
 
@@ -144,8 +182,39 @@ function leafWeight(value: unknown): number {
   return 0;
 }
 
+/** A value that JSON would not give back as it is. */
+export class Odd {
+  readonly value: unknown;
+  constructor(value: unknown) {
+    this.value = value;
+  }
+}
+
 /** A copy as `structuredClone` makes it; throws what it throws. */
 export function snapshot(value: unknown): unknown {
   const copy = copyPlain(value);
   return copy === NOT_PLAIN ? structuredClone(value) : copy;
+}
+
+/** A copy of an item for the store; {@linkcode Odd}, unless it can travel as text. */
+export function stored(value: unknown): unknown {
+  const copy = copyPlain(value);
+  if (copy === NOT_PLAIN) return new Odd(structuredClone(value));
+  return copiedIsText() ? copy : new Odd(copy);
+}
+
+/** Copies that can travel as text; `undefined`: not all of them can. */
+export function texts(values: unknown[]): unknown[] | undefined {
+  const copies: unknown[] = [];
+  for (const value of tellsProxies ? values : []) {
+    const copy = copyPlain(value);
+    if (copy === NOT_PLAIN || !copiedIsText()) return undefined;
+    copies.push(copy);
+  }
+  return copies.length === values.length ? copies : undefined;
+}
+
+/** What a stored item is. */
+export function plain(item: unknown): unknown {
+  return item instanceof Odd ? item.value : item;
 }

@@ -1,13 +1,14 @@
 /**
  * The frames on a port. A frame is an array whose first element is one of the
  * tags below (a magic number, the protocol's version, 1, and the kind in one);
- * anything else that arrives is foreign and ignored.
+ * anything else that arrives is foreign and ignored. A frame of which JSON
+ * keeps everything may travel as text.
  */
 
 // --- Connections -----------------------------------------------------------
 /** `[OBJECT, value, weight?]`: one object. */
 export const OBJECT = 0x1dc0_0100;
-/** `[OBJECTS, values, weight?, runs?]`: several objects, in order; with runs: folded (`_fold.ts`). */
+/** `[OBJECTS, values, weight?]`: several objects, in order. */
 export const OBJECTS = 0x1dc0_0101;
 /** `[BYTES, ArrayBuffer | Uint8Array]`: one bytes message. */
 export const BYTES = 0x1dc0_0102;
@@ -29,7 +30,7 @@ export const CUT = 0x1dc0_0109;
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item, weight?, id?]`: admitted already, through the shared words; `id`: to be answered. */
 export const PUT = 0x1dc0_0110;
-/** `[PUT_SEVERAL, items, weight?, runs?]`: several of them; with runs: folded. */
+/** `[PUT_SEVERAL, items, weight?]`: several of them. */
 export const PUT_SEVERAL = 0x1dc0_0111;
 /** `[PUT_PARCEL, packed, id?]`: as PUT, with endpoints or transferred parts; with an id it is to be answered by STORED. */
 export const PUT_PARCEL = 0x1dc0_0112;
@@ -59,7 +60,7 @@ export const CLOSE = 0x1dc0_011d;
 export const ACCEPT = 0x1dc0_011e;
 
 // --- Queues, owner to handle -------------------------------------------------
-/** `[ITEMS, id, seq, first, claimed, items, parcels?, runs?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed; with runs: folded. */
+/** `[ITEMS, id, seq, first, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed. */
 export const ITEMS = 0x1dc0_0120;
 /** `[STORED, id, count]`: a waiting put is done. */
 export const STORED = 0x1dc0_0121;

@@ -13,6 +13,7 @@ import { drop, Parcel, register } from "../_handoff.ts";
 import type { OpenPort } from "../_endpoint.ts";
 import { DONE as SENT } from "../_outbox.ts";
 import { remoteClient } from "../_owner.ts";
+import { plain, stored } from "../_snapshot.ts";
 import {
   EOF,
   type Frame,
@@ -97,7 +98,8 @@ export function copied(value: unknown): unknown {
 }
 
 /** The number of an item: items are numbers, or hold a token that is named by one. */
-export function numberOf(item: unknown): number {
+export function numberOf(stored: unknown): number {
+  const item = plain(stored);
   if (typeof item === "number") return item;
   if (item instanceof Parcel) {
     const { endpoints } = item.message as { endpoints: { name: string }[] };
@@ -155,6 +157,8 @@ export class World {
   /** The order in which gets and waiting puts have reached the owner. */
   readonly #arrivals = new Map<string, number>();
   readonly #words: boolean;
+  /** Frames on their way to the owner that were posted as text. */
+  readonly #texts = new WeakSet<Frame>();
   /** Every handle is closed. */
   ended = false;
 
@@ -182,7 +186,7 @@ export class World {
       true,
     );
     const port: OwnerPort = {
-      put: (item) => (core.put(member.handle, copied(item)), SENT),
+      put: (item) => (core.put(member.handle, stored(copied(item))), SENT),
       post: (frame) => {
         const [tag] = frame;
         if (tag === EOF) {
@@ -212,9 +216,11 @@ export class World {
     const member = new Member(this.members.length);
     const mine = this.#words ? new Int32Array(HANDLE_WORDS) : undefined;
     member.handle = new Handle(
-      (frame) => {
+      (frame, _, text) => {
         this.#sending(member, frame as Frame);
-        if (!member.gone) member.down.push(copied(frame) as Frame);
+        if (member.gone) return;
+        const copy = text ? JSON.parse(JSON.stringify(frame)) : copied(frame);
+        member.down.push(copy);
       },
       mine,
       false,
@@ -224,8 +230,12 @@ export class World {
       get open(): boolean {
         return member.open && member.alive;
       },
-      post(frame: unknown): void {
-        if (this.open) member.up.push(copied(frame) as Frame);
+      post: (frame: unknown): void => {
+        if (!port.open) return;
+        const text = typeof frame === "string";
+        const arriving = (text ? JSON.parse(frame) : copied(frame)) as Frame;
+        if (text) this.#texts.add(arriving);
+        member.up.push(arriving);
       },
       start() {},
       close() {
@@ -286,7 +296,7 @@ export class World {
     const frame = member.up.shift();
     if (frame && frame[0] !== EOF) {
       this.#arriving(member, frame);
-      this.core.receive(member.handle, frame);
+      this.core.receive(member.handle, frame, this.#texts.has(frame));
       if (member.handle.closed) this.#endIfClosed();
     } else {
       member.gone = true;

@@ -3,7 +3,6 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { openChannel, type OpenPort } from "../_endpoint.ts";
-import { isFolded } from "../_fold.ts";
 import { Link } from "../_link.ts";
 import { remoteClient } from "../_owner.ts";
 import * as wire from "../_wire.ts";
@@ -338,26 +337,17 @@ test(
   { needs: ["transfer"] },
 );
 
-test("a folded frame stands for no more than a sender folds", () => {
-  assert(isFolded([1, 2], [2, null]));
-  assert(isFolded([1, 2], [1, [["a", "b"], [null, null]]]));
-  assert(isFolded([], [4096, [null, []]]));
-  assert(!isFolded([], [4097, [null, []]]));
-  assert(!isFolded([], [1e15, [[], []]]));
-  assert(!isFolded([1], [2, null]));
-  // Shared parts: 2 ** 50 objects in a message of 50.
-  let shape: Any = [null, []];
-  for (let i = 0; i < 50; i++) shape = [null, [shape, shape]];
-  assert(!isFolded([], [1, shape]));
-  let deep: Any = null;
-  for (let i = 0; i < 1e5; i++) deep = [null, [deep]];
-  assert(!isFolded([1], [1, deep]));
-});
-
-test("a folded frame that stands for too much is ignored", async () => {
+test("a text that is no frame, or a malformed one, is ignored", async () => {
   const [near, far]: [OpenPort, OpenPort] = openChannel();
   const conn = connection<Any, Any>(new Link("pipe", 0, true, true, near));
-  far.post([wire.OBJECTS, [], 0, [1e15, [[], []]]]);
+  const texts = ["", "[", "null", "{}", '"text"', `[${wire.OBJECT}]`];
+  texts.push(`[${wire.OBJECTS},{"length":1}]`, `[${wire.BYTES},"text"]`);
+  texts.push(`[${wire.REPLUG},{},0,0]`, `[${wire.PARCEL},{"endpoints":[{}]}]`);
+  for (const text of texts) far.post(text);
+  far.post(`[${wire.OBJECT},{"__proto__":{"polluted":1}}]`);
+  const odd = await conn.recv();
+  assertEquals(Object.getPrototypeOf(odd), Object.prototype);
+  assertEquals(Object.keys(odd), ["__proto__"]);
   far.post([wire.OBJECT, "right"]);
   assertEquals(await conn.recv(), "right");
   conn.close();

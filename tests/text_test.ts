@@ -1,4 +1,4 @@
-// What shares a post is folded: it has to arrive as if it had travelled alone.
+// What is plain travels as text, and shares posts: it has to arrive as structuredClone would give it.
 
 import { assert, assertEquals } from "@std/assert";
 import { Random, seed, test } from "./_harness.ts";
