@@ -666,21 +666,25 @@ test(
       const movers = [];
       for (const end of chain) {
         const [via, there] = Pipe<Any>();
-        const args = { conn, via: there, end };
-        movers.push(spawnTask("moveUnread", args, { module: PIPE_TASKS }));
+        const args = { via: there, end };
+        const mover = spawnTask("moveUnread", args, { module: PIPE_TASKS });
+        movers.push(mover);
+        await mover.worker.ready;
+        mover.worker.postMessage(...pack({ conn }) as [Any, Any]);
         ({ conn } = await via.recv());
         via.close();
       }
+      const sent = Promise.all(sends).then(() =>
+        Promise.all(range(0, 400).map((i) => a.send(`after ${i}`)))
+      );
       let next = conn.recv();
-      await Promise.all(sends);
-      const more = range(0, 400).map((i) => a.send(`after ${i}`));
       for (let i = 0; i < 400; i++, next = conn.recv()) {
         while (typeof await next === "number") next = conn.recv();
         assertEquals(await next, `after ${i}`);
       }
+      await sent;
       a.close();
       await assertRejects(() => next, EOFError);
-      await Promise.all(more);
       conn.close();
       for (const { worker } of movers) await worker.terminate();
     }

@@ -368,3 +368,21 @@ test(
   },
   { needs: ["workers"] },
 );
+
+test("poll() and wait() that do not wait reject when aborted or closed while they look", async () => {
+  const [a, b] = Pipe<Any>();
+  const stop = new AbortController();
+  const reason = new RangeError("Aborted");
+  const looks = [
+    b.poll(0, { signal: stop.signal }),
+    wait([b], 0, { signal: stop.signal }),
+  ];
+  stop.abort(reason);
+  for (const look of looks) {
+    assertStrictEquals(await look.catch((error) => error), reason);
+  }
+  const closes = [b.poll(0), wait([b], 0)];
+  b.close();
+  for (const look of closes) await assertRejects(() => look, OSError, "closed");
+  a.close();
+});

@@ -1,7 +1,7 @@
 // Functions for `spawnTask` that use pipes.
 
 import type { Connection } from "../../mod.ts";
-import { EOFError } from "../../mod.ts";
+import { EOFError, unpack } from "../../mod.ts";
 import { force } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
@@ -160,11 +160,12 @@ export async function moveAndEnd(
   await new Promise(() => {});
 }
 
-/** Replugs `conn` with all that is queued in it; may end before any of it was passed on. */
+/** Replugs a connection with all that is queued in it; may end before any of it was passed on. */
 export async function moveUnread(
-  { conn, via, end }: { conn: Any; via: Any; end: boolean },
+  { via, end }: { via: Any; end: boolean },
 ): Promise<void> {
   force.replug = true;
+  const { conn } = unpack<{ conn: Any }>(await nextMessage());
   conn.recv().catch(() => {}); // it is in use
   via.send({ conn });
   if (end) exit();
