@@ -348,6 +348,9 @@ class QueueProgram {
       if (op === "put" && (places < 1 || this.puts.length > 0)) return;
       if (op === "put_many" && (places < 3 || this.puts.length > 0)) return;
       if (op === "get" && (this.size === 0 || this.gets.length > 0)) return;
+      // Nor when the owner has heard of the room that a get made.
+      const takes = op.includes("get") && op !== "abort get";
+      if (takes && this.puts.length > 0) return;
     }
     const now = async (
       expected: Call["expected"],
