@@ -339,7 +339,14 @@ export class OpenPort {
       postMessage!.call(this.raw, frame);
     } else if (this.dead) {
       scrap(frame); // Deno would leave open what was to be transferred
-    } else postMessage!.call(this.raw, frame, transfer);
+    } else {
+      try {
+        postMessage!.call(this.raw, frame, transfer);
+      } catch (refusal) {
+        if (!replaceLost(frame, transfer)) throw refusal;
+        postMessage!.call(this.raw, frame, transfer);
+      }
+    }
   }
 
   /**
@@ -453,15 +460,28 @@ function scrapPort(raw: MessagePort): void {
 
 /** Closes the ports in a message that nobody will read. */
 export function scrap(message: unknown): void {
+  const ports = new Set<MessagePort>();
+  for (const [, , value] of fieldsOf([message])) {
+    if (isPort(value)) ports.add(value);
+  }
+  for (const port of ports) if (!owned.has(port)) scrapPort(port);
+}
+
+/** The fields of the plain objects and arrays that a message is made of. */
+function* fieldsOf(
+  message: unknown,
+): Generator<[holder: object, key: string, value: unknown]> {
   const found = new Set<unknown>([message]);
-  for (const value of found) { // grows as it goes
-    if (typeof value !== "object" || value === null) continue;
-    if (isPort(value)) {
-      if (!owned.has(value)) scrapPort(value);
-    } else if (
-      Array.isArray(value) ||
-      Object.getPrototypeOf(value) === Object.prototype
-    ) { for (const field of Object.values(value)) found.add(field); }
+  for (const holder of found) { // grows as it goes
+    if (typeof holder !== "object" || holder === null) continue;
+    if (
+      !Array.isArray(holder) &&
+      Object.getPrototypeOf(holder) !== Object.prototype
+    ) continue;
+    for (const [key, value] of Object.entries(holder)) {
+      yield [holder, key, value];
+      found.add(value);
+    }
   }
 }
 
@@ -516,6 +536,37 @@ export function beforeTravel(
   } catch {
     return false;
   }
+}
+
+/**
+ * Node refuses to transfer a port whose other side is gone and that has
+ * nothing unread, as may come to pass while a message waits to be passed on.
+ * Puts another in the place of each such port, with something unread.
+ *
+ * @returns Whether there was one.
+ */
+export function replaceLost(message: unknown, ports: Transferable[]): boolean {
+  if (!workerThreads?.receiveMessageOnPort || dressing()) return false;
+  let lost = false;
+  const replaced = new Map<unknown, MessagePort>();
+  ports.forEach((raw, i) => {
+    if (!isPort(raw)) return;
+    try {
+      ports[i] = throughThread(raw);
+    } catch {
+      const { port1, port2 } = channel();
+      port1.postMessage([HELLO]); // says nothing to whoever reads it
+      closeMethod!.call(port1);
+      ports[i] = port2;
+      lost = true;
+    }
+    replaced.set(raw, ports[i] as MessagePort);
+  });
+  for (const [holder, key, value] of fieldsOf(message)) {
+    const port = replaced.get(value);
+    if (port) (holder as Record<string, unknown>)[key] = port;
+  }
+  return lost;
 }
 
 let transfers: boolean | undefined;

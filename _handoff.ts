@@ -162,7 +162,8 @@ function handOver(
  * Connections in it move: here they are closed. Queues in it are shared: here
  * they stay open. Endpoints are found in plain objects and arrays, at any
  * depth, and as the value itself. There is no Python counterpart: there,
- * processes inherit endpoints.
+ * processes inherit endpoints. Post the message at once: Node refuses one with
+ * an end whose other side has gone since.
  *
  * @param value The value to hand over.
  * @returns The message and its transfer list: the arguments of `postMessage`.

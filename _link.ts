@@ -42,6 +42,7 @@ import {
   type OpenPort,
   type PortListener,
   release,
+  replaceLost,
   settled,
   startedPortsTravel,
   type Transferable,
@@ -677,6 +678,8 @@ export class Link implements Endpoint {
     };
     this.#out = undefined;
     this.#sources.ports = [];
+    const carried = [...drains, ...inbox.filter(([tag]) => tag === PARCEL)];
+    if (carried.length > 0) replaceLost(descriptor, portsOf(descriptor));
     return { descriptor, ports: portsOf(descriptor) as MessagePort[] };
   }
 

@@ -1,7 +1,7 @@
 // Real workers, one object for all runtimes.
 //
 // A worker that imports `_worker.ts` says "ready" once it listens; until then what is posted to it waits
-// here, because runtimes may drop it. Before it exits through `exit()` it says so.
+// here, because runtimes may drop it (Node does not). Before it exits through `exit()` it says so.
 
 import { builtin, type Locks, locks, runtime } from "./_runtime.ts";
 import { pack, unpack } from "./_module.ts";
@@ -135,7 +135,9 @@ class SpawnedWorker implements Spawned {
       ? startNode(url, events)
       : startWeb(url, this.#lock, events);
     live.add(this);
+    // Node keeps what is posted, and refuses ports whose other side has gone while they wait.
     if (options.raw) this.#open();
+    else if (runtime === "node") this.#flush();
   }
 
   get ready(): Promise<void> {
@@ -203,7 +205,11 @@ class SpawnedWorker implements Spawned {
   #receive(data: unknown): void {
     if (!isSignal(data)) return this.#deliver(data);
     if (data.harness === "ready") {
-      this.#open();
+      try {
+        this.#open();
+      } catch (error) {
+        this.#error.resolve(error); // of the test that waits for it, and no other
+      }
       this.#watchLock();
     } else if (data.harness === "result") {
       this.#result.resolve(data.packed);
@@ -227,12 +233,16 @@ class SpawnedWorker implements Spawned {
   }
 
   #open(): void {
+    this.#flush();
+    this.#ready.resolve();
+  }
+
+  #flush(): void {
     const waiting = this.#waiting ?? [];
     this.#waiting = null;
     for (const [message, transfer] of waiting) {
       this.#raw.post(message, transfer);
     }
-    this.#ready.resolve();
   }
 
   #end(): void {

@@ -13,6 +13,7 @@ import {
   OSError,
   pack,
   Pipe,
+  Queue,
   unpack,
 } from "../mod.ts";
 import type { Connection } from "../mod.ts";
@@ -539,6 +540,46 @@ testBoth(
   },
   WORKERS,
   // No browser replugs; whom Web Locks watch goes along with a port only.
+  ORPHANS,
+);
+
+test(
+  "an end in an unread message goes on with it after its peer's thread has died",
+  async () => {
+    for (const via of ["pipe", "queue"]) {
+      const [holder, getter] = [new Agent(), new Agent()];
+      const [c, d] = Pipe<Any>();
+      const [witness, there] = Pipe<Any>();
+      await holder.take("d", d);
+      await holder.take("there", there);
+      const dies = async () => {
+        await holder.worker.terminate();
+        await assertRejects(() => witness.recv(), EOFError);
+        witness.close();
+      };
+      let got: { c: Conn };
+      if (via === "pipe") {
+        const [a, b] = Pipe<Any>();
+        await a.send({ c });
+        await b.poll(null);
+        await dies();
+        await getter.take("b", b);
+        const back = await getter.give("b");
+        got = await back.recv();
+        close(a, back);
+      } else {
+        const queue = new Queue<Any>();
+        await queue.put({ c });
+        await dies();
+        await getter.take("queue", queue as Any);
+        got = await getter.call("queue", "get");
+        queue.close();
+      }
+      await assertRejects(() => got.c.recv(), EOFError);
+      got.c.close();
+      await getter.end();
+    }
+  },
   ORPHANS,
 );
 
