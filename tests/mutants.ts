@@ -130,7 +130,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_owner.ts",
-    "Atomics.add(mine!, POSTED, items);",
+    "Atomics.add(mine, POSTED, count);",
     "",
     "linearizability queue_model",
   ],
@@ -173,7 +173,7 @@ const MUTANTS: Mutant[] = [
   // Messages.
   [
     "_outbox.ts",
-    "if (this.#folder.count > 0) this.flush();",
+    "if (this.#values.length > 0) this.flush();",
     "",
     "bytes connection moving",
   ],
@@ -199,7 +199,37 @@ const MUTANTS: Mutant[] = [
     "_snapshot.ts",
     "count === MOST_OBJECTS || isProxy(value)",
     "count === MOST_OBJECTS",
-    "connection fold",
+    "connection text",
+  ],
+  [
+    "_snapshot.ts",
+    `if (value !== null && typeof value !== "boolean") odd = ODD;`,
+    "",
+    "text",
+  ],
+  [
+    "_snapshot.ts",
+    "odd = ODD; // JSON knows no identity",
+    "",
+    "text",
+  ],
+  [
+    "_snapshot.ts",
+    "1 / value < 0) odd = ODD",
+    "1 / value < 0) odd = 0",
+    "text",
+  ],
+  [
+    "_core.ts",
+    "endSlot(words, slot, id, -id);",
+    "true;",
+    "queue_model queue_interleavings",
+  ],
+  [
+    "_core.ts",
+    "this.put(handle, text ? a : new Odd(a));",
+    "this.put(handle, a);",
+    "queue",
   ],
   [
     "_handoff.ts",

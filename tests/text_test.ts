@@ -128,3 +128,55 @@ test("handing over with half of a burst read loses nothing", async () => {
   there.close();
   here.close();
 });
+
+test("what JSON would change arrives unchanged, alone and in a burst", async () => {
+  const [a, b] = Pipe<unknown>();
+  const shared = { x: 1 };
+  const odd = [undefined, NaN, -0, Infinity, 10n, "\ud800", 1e21, 0.1, shared];
+  for (const value of odd) {
+    for (const sent of [value, { value }, [value], { at: [{ value }] }]) {
+      const expected = structuredClone(sent);
+      // The first of a turn is posted alone, the others share a post.
+      const posted = [1, 2, 3].map(() => a.send(sent));
+      for (let i = 0; i < 3; i++) {
+        const got = await b.recv();
+        assertEquals(got, expected);
+        assert(Object.is(leafOf(got), leafOf(expected)) || value === shared);
+      }
+      await Promise.all(posted);
+    }
+  }
+  await a.send([shared, shared]);
+  const [one, two] = await b.recv() as [object, object];
+  assert(one === two);
+  a.close();
+  b.close();
+});
+
+test("a toJSON that everything has changes nothing", async () => {
+  const [a, b] = Pipe<unknown>();
+  const proto = Object.prototype as { toJSON?: () => string };
+  Object.defineProperty(proto, "toJSON", {
+    configurable: true,
+    value: () => "changed",
+  });
+  try {
+    const posted = [1, 2].map((id) => a.send({ id }));
+    for (const id of [1, 2]) {
+      assertEquals((await b.recv() as { id: number }).id, id);
+    }
+    await Promise.all(posted);
+  } finally {
+    delete proto.toJSON;
+    a.close();
+    b.close();
+  }
+});
+
+/** The innermost value. */
+function leafOf(value: unknown): unknown {
+  while (typeof value === "object" && value !== null) {
+    value = Object.values(value)[0];
+  }
+  return value;
+}
