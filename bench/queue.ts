@@ -256,9 +256,9 @@ function multithreading(
 
 // --- Producers elsewhere ---------------------------------------------------------------
 
-async function fromWorker(maxsize: number): Promise<Way> {
-  const queue = new Queue<Item>(maxsize);
-  const hand = await hire({ work: "put", queue, count: ITEMS });
+async function fromWorker(work: "put" | "put_many"): Promise<Way> {
+  const queue = new Queue<Item>();
+  const hand = await hire({ work, queue, count: ITEMS });
   return {
     round: () =>
       rate(ITEMS, async () => {
@@ -272,9 +272,9 @@ async function fromWorker(maxsize: number): Promise<Way> {
   };
 }
 
-async function workerToWorker(): Promise<Way> {
+async function workerToWorker(work: "put" | "put_many"): Promise<Way> {
   const queue = new Queue<Item>();
-  const producer = await hire({ work: "put", queue, count: ITEMS, mark: true });
+  const producer = await hire({ work, queue, count: ITEMS, mark: true });
   const consumer = await hire({ work: "get", queue });
   return {
     round: () =>
@@ -327,11 +327,19 @@ export function make(peers: string | null): Row[] {
     }),
     against("queue, worker to owner", 1, "loop", {
       loop: () => loop(1),
-      module: () => fromWorker(0),
+      module: () => fromWorker("put"),
+    }),
+    against("queue, worker to owner, put_many", 1, "loop", {
+      loop: () => loop(1),
+      module: () => fromWorker("put_many"),
     }),
     against("queue, worker to worker", 1, "loop", {
       loop: () => loop(1),
-      module: workerToWorker,
+      module: () => workerToWorker("put"),
+    }),
+    against("queue, worker to worker, put_many", 1, "loop", {
+      loop: () => loop(1),
+      module: () => workerToWorker("put_many"),
     }),
     against("queue, a million waiting", 0.83, "a thousand", {
       "a thousand": waiting(1000),
