@@ -293,6 +293,8 @@ export class OpenPort {
   dead = false;
   /** The other end, when both were made in this thread. */
   twin: OpenPort | undefined;
+  /** What was posted before the other side could notice the end of this thread. */
+  #unposted: (() => void)[] | undefined;
   /** Web Locks only: what this port has to do with them. */
   readonly watch: Watch = {
     received: 0,
@@ -335,7 +337,8 @@ export class OpenPort {
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
   post(frame: unknown, transfer?: Transferable[]): void {
-    if (transfer === undefined || transfer.length === 0) {
+    if (this.#unposted) this.#keep(frame, transfer ?? []);
+    else if (transfer === undefined || transfer.length === 0) {
       postMessage!.call(this.raw, frame);
     } else if (this.dead) {
       scrap(frame); // Deno would leave open what was to be transferred
@@ -347,6 +350,26 @@ export class OpenPort {
         postMessage!.call(this.raw, frame, transfer);
       }
     }
+  }
+
+  /** Keeps what is posted from now on, until `utter`. */
+  keep(): void {
+    this.#unposted ??= [];
+  }
+
+  #keep(frame: unknown, transfer: Transferable[]): void {
+    const [kept, moved] = structuredClone([frame, transfer], { transfer }) as [
+      unknown,
+      Transferable[],
+    ];
+    this.#unposted!.push(() => this.post(kept, moved));
+  }
+
+  /** Posts what was kept. */
+  utter(): void {
+    const unposted = this.#unposted;
+    this.#unposted = undefined;
+    for (const post of unposted ?? []) post();
   }
 
   /**
@@ -364,6 +387,7 @@ export class OpenPort {
   /** Stops listening and gives the port away to be transferred. */
   give(): MessagePort {
     if (this.open && watchesPeers()) {
+      this.utter();
       if (this.twin?.open) introduce(this.twin);
       if (this.watch.named) this.post([HELLO]);
     }
@@ -373,6 +397,7 @@ export class OpenPort {
 
   #deafen(): boolean {
     if (!this.open) return false;
+    this.utter();
     this.open = false;
     owned.delete(this.raw);
     openPorts--;
@@ -651,7 +676,8 @@ export function startedPortsTravel(): boolean {
 //  3.                           watches N              ←   HELLO(N), lock held
 //
 //  M dies after 1: N gets the port. N dies before 3: B is not told (a worker
-//  that never unpacked what it was sent). B moves as well: its HELLO() and the
+//  that never unpacked what it was sent); so N posts nothing before, and its
+//  sends and puts do not resolve. B moves as well: its HELLO() and the
 //  HELLO of its next holder come after what B posted, whoever reads them; whom
 //  it watched goes along with it.
 //
@@ -733,7 +759,10 @@ function ownLock(): Held {
   return held = lock;
 }
 
-/** Says to the other side which thread holds this one, once its lock is held. */
+/**
+ * Says to the other side which thread holds this one, once its lock is held.
+ * Until then nothing is posted: who has heard of a thread notices its end.
+ */
 function introduce(port: OpenPort): void {
   const { watch } = port;
   if (watch.user) return;
@@ -741,12 +770,23 @@ function introduce(port: OpenPort): void {
   lockUsers++;
   const lock = ownLock();
   const greet = () => {
-    if (!port.open || lock.state !== "held") return;
-    port.post([HELLO, threadName(), origin()]);
-    watch.named = true;
+    if (!port.open) return;
+    if (lock.state === "held") {
+      postMessage!.call(port.raw, [HELLO, threadName(), origin()]);
+      watch.named = true;
+    }
+    port.utter();
   };
-  if (lock.state === "asked") lock.settled.then(greet);
-  else greet();
+  if (lock.state !== "asked") return greet();
+  port.keep();
+  lock.settled.then(greet);
+}
+
+/** A promise of something that is posted: not before others notice the end of this thread. */
+export function noticed<T>(posted: Promise<T>): Promise<T> {
+  if (held?.state !== "asked") return posted;
+  posted.catch(() => {}); // awaited later
+  return held.settled.then(() => posted);
 }
 
 /** A port is closed or leaves. */
@@ -817,8 +857,7 @@ async function mourn(port: OpenPort, stopped: AbortSignal): Promise<void> {
   port.lost();
 }
 
-// A worker may be busy from its first message on, and be terminated then: its
-// lock is to be held before. It goes with its last port, or with the worker.
+// A worker may be busy from its first message on: its lock is asked for before. It goes with its last port, or with the worker.
 if (host.WorkerGlobalScope && !workerThreads && host.navigator?.locks) {
   try {
     if (watchesPeers()) ownLock();

@@ -38,6 +38,7 @@ import {
   hold,
   isPeer,
   isPort,
+  noticed,
   openChannel,
   type OpenPort,
   type PortListener,
@@ -326,7 +327,9 @@ export class Link implements Endpoint {
   #sent(posted: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
     this.#messages++;
     this.start();
-    const sent = this.#hasRoom() ? posted : this.#waitForRoom(signal);
+    const sent = noticed(
+      this.#hasRoom() ? posted : this.#waitForRoom(signal),
+    );
     return this.#starting === undefined ? sent : this.#firstSent(sent);
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Transferable } from "./_endpoint.ts";
+import { noticed, type Transferable } from "./_endpoint.ts";
 import { duration, integer, live, options } from "./_arguments.ts";
 import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
@@ -147,7 +147,7 @@ export class Queue<T = unknown> {
     const client = this.#client;
     if (client.closed) return Promise.reject(closed("put"));
     if (options === undefined || options === null) {
-      return client.put(obj, undefined, Infinity, undefined);
+      return noticed(client.put(obj, undefined, Infinity, undefined));
     }
     try {
       const { transfer } = options;
@@ -155,7 +155,7 @@ export class Queue<T = unknown> {
       if (transfer !== undefined && !Array.isArray(transfer)) {
         throw new TypeError("Cannot put: transfer must be an array");
       }
-      return client.put(obj, transfer, timeout, signal);
+      return noticed(client.put(obj, transfer, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -271,7 +271,7 @@ export class Queue<T = unknown> {
           ?.[Symbol.iterator] !== "function"
       ) throw new TypeError("Cannot put: the items must be iterable");
       const { timeout, signal } = checked(options ?? {}, "put");
-      return client.putMany(items, timeout, signal);
+      return noticed(client.putMany(items, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
     }

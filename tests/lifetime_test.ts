@@ -1,9 +1,16 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { liveHolds, livePorts } from "../_endpoint.ts";
-import { BrokenPipeError, type Connection, EOFError, Pipe } from "../mod.ts";
+import {
+  BrokenPipeError,
+  type Connection,
+  EOFError,
+  pack,
+  Pipe,
+  Queue,
+} from "../mod.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { runChild } from "./_child.ts";
-import { scale, spawnTask, test } from "./_harness.ts";
+import { scale, spawn, spawnTask, test } from "./_harness.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;
@@ -87,6 +94,24 @@ test("a worker that is terminated counts as having closed", async () => {
       assertEquals(await end.poll(), true);
       end.close();
     }
+  }
+}, { needs: ["workers"] });
+
+test("a worker that is terminated at its first word is noticed", async () => {
+  const url = new URL("./workers/first_word.ts", import.meta.url);
+  for (let round = 0; round < scale(10); round++) {
+    const [a, conn] = Pipe<Any>();
+    const q = new Queue<string>();
+    const worker = spawn(url, { raw: true });
+    worker.postMessage(...pack({ conn, q }));
+    assertEquals(await a.recv(), "word");
+    await worker.terminate();
+    await q.put("item"); // not for the worker, which had waited for one
+    assertEquals(await q.get(), "item");
+    await assertRejects(() => a.recv(), EOFError);
+    await assertRejects(() => a.send(1), BrokenPipeError);
+    a.close();
+    q.close();
   }
 }, { needs: ["workers"] });
 

@@ -26,9 +26,6 @@ const IDLE_MS = 250;
 
 self.onmessage = async ({ data }: MessageEvent) => {
   const { name, tiles, results, page } = unpack<Args>(data);
-  // In a browser the end of a thread is noticed by a lock that the module asks for as it is loaded. A
-  // thread's locks are granted in the order of asking: when this one is, that one is held.
-  await navigator.locks?.request(`worker ${name}`, () => {});
   await page.send("idle");
 
   // Anything that can be read here is the page's "stop", or its end.

@@ -5,8 +5,7 @@ import { unpack } from "../../mod.ts";
 import type { Args } from "../../examples/web/worker.ts";
 
 self.onmessage = async ({ data }: MessageEvent) => {
-  const { name, tiles, page } = unpack<Args>(data);
-  await navigator.locks?.request(`worker ${name}`, () => {}); // as in worker.ts
+  const { tiles, page } = unpack<Args>(data);
   await page.send("idle");
   await tiles.get();
   self.close();
