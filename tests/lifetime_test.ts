@@ -97,13 +97,14 @@ test("a worker that is terminated counts as having closed", async () => {
   }
 }, { needs: ["workers"] });
 
+const FIRST_WORD = new URL("./workers/first_word.ts", import.meta.url);
+
 test("a worker that is terminated at its first word is noticed", async () => {
-  const url = new URL("./workers/first_word.ts", import.meta.url);
   for (let round = 0; round < scale(10); round++) {
     const [a, conn] = Pipe<Any>();
     const q = new Queue<string>();
-    const worker = spawn(url, { raw: true });
-    worker.postMessage(...pack({ conn, q }));
+    const worker = spawn(FIRST_WORD, { raw: true });
+    worker.postMessage(...pack({ conn, q, then: "wait" }));
     assertEquals(await a.recv(), "word");
     await worker.terminate();
     await q.put("item"); // not for the worker, which had waited for one
@@ -112,6 +113,21 @@ test("a worker that is terminated at its first word is noticed", async () => {
     await assertRejects(() => a.send(1), BrokenPipeError);
     a.close();
     q.close();
+  }
+}, { needs: ["workers"] });
+
+test("posted means sent, in the first moment of a worker too", async () => {
+  for (let round = 0; round < scale(10); round++) {
+    const [a, conn] = Pipe<Any>();
+    const q = new Queue<string>();
+    const worker = spawn(FIRST_WORD, { raw: true });
+    worker.postMessage(...pack({ conn, q, then: "end" }));
+    assertEquals(await rest(a), ["word"]);
+    assertEquals(await q.get_nowait(), "item");
+    assertEquals(await q.get_nowait(), "more");
+    a.close();
+    q.close();
+    await worker.terminate();
   }
 }, { needs: ["workers"] });
 

@@ -1,21 +1,29 @@
-// Waits for an item and says a word, in its first moment. Without `_worker.ts`, which listens only after a while.
+// Uses what it is sent in its first moment. Without `_worker.ts`, which listens only after a while.
 
 import { type Connection, type Queue, unpack } from "../../mod.ts";
-import { builtin, runtime } from "../_runtime.ts";
+import { builtin, exitProcess, runtime } from "../_runtime.ts";
 
-interface Args {
-  conn: Connection<unknown, string>;
-  q: Queue<unknown>;
+/** What it is sent, packed. */
+export interface Args {
+  conn: Connection<never, string>;
+  q: Queue<string>;
+  /** `wait` for an item, or `end` when all has been sent. */
+  then: "wait" | "end";
 }
 
 interface NodePort {
   on(type: "message", listener: (data: unknown) => void): void;
 }
 
-function begin(data: unknown): void {
-  const { conn, q } = unpack<Args>(data);
-  q.get();
-  conn.send("word");
+async function begin(data: unknown): Promise<void> {
+  const { conn, q, then } = unpack<Args>(data);
+  if (then === "wait") q.get();
+  const posted: Promise<void>[] = [conn.send("word")];
+  if (then === "wait") return;
+  posted.push(q.put("item"), q.put_many(["more"]));
+  await Promise.all(posted);
+  if (runtime === "deno" || runtime === "browser") globalThis.close();
+  else exitProcess();
 }
 
 if (runtime === "node") {
