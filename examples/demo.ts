@@ -85,6 +85,11 @@ const examples: Example[] = [
     title: "Three stages over two queues, ended by join() and shutdown()",
     expect: ["1229 primes below 10000, their sum is 5736396"],
   },
+  {
+    file: "node_threads/main.ts",
+    title: "Jobs and results with a thread of node:worker_threads",
+    expect: ["1 × 1 = 1", "2 × 2 = 4", "3 × 3 = 9"],
+  },
 ];
 
 /** Whether every line but the last two is the right digest of a file, in order. */
