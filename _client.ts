@@ -161,6 +161,8 @@ export class Client implements Endpoint {
   #index = 0;
   #at = 0;
   #askedMore = false;
+  /** Items that the owner handed over since copies were last found claimed. */
+  #served = 0;
   #lastPut: Promise<void> = SENT;
   /** Puts that keep a place at the owner, and post their item then. */
   #drafts = 0;
@@ -555,8 +557,10 @@ export class Client implements Endpoint {
     const behind = (Atomics.load(words!, HEAD) - this.#index) | 0;
     if (behind < 0) return 0;
     let left = this.#copies.length - this.#at;
-    if (behind > 0) { // others were faster
-      Atomics.add(this.mine!, MISSES, Math.min(behind, left));
+    if (behind > 0) { // others were faster, or the owner served a get with them
+      const missed = Math.min(behind, left) - this.#served;
+      if (missed > 0) Atomics.add(this.mine!, MISSES, missed);
+      this.#served = 0;
       this.#at += behind;
       this.#index = (this.#index + behind) | 0;
       left -= behind;
@@ -772,6 +776,8 @@ export class Client implements Endpoint {
     }
     this.#forget(call);
     if (this.words) {
+      this.#served += claimed;
+      Atomics.add(this.mine!, HITS, claimed);
       Atomics.store(this.mine!, LAST_RECEIVED, seq);
       Atomics.add(this.words, GOT, claimed);
     }
@@ -980,6 +986,7 @@ export class Client implements Endpoint {
       this.#gets,
       this.#freeSlots,
       this.#askedMore,
+      this.#served,
       this.#flushed,
       this.#portClosed,
       this.closed,

@@ -304,8 +304,10 @@ export class QueueCore {
     for (const handle of this.handles) {
       const { words, takes, local, ahead, window } = handle;
       if (!takes || local || !words || window < FIRST_WINDOW) continue;
-      // Whoever has enough, or has not seen the last ones yet, will ask.
-      if (((ahead - this.#base) | 0) * 2 > window) continue;
+      const left = Math.max(0, (ahead - this.#base) | 0);
+      // Whoever has enough, or has not seen the last ones yet, will ask. And
+      // few items are not worth a post to one who takes many.
+      if (left * 2 > window || (this.#store.size - left) * 4 < window) continue;
       if (Atomics.load(words, SEEN) === ahead) this.#postAhead(handle);
     }
   }

@@ -60,7 +60,7 @@ export const POSTED = 2;
 export const OFFERED = 3;
 /** A handle's words. The number of the item after the last copy that has come in. */
 export const SEEN = 4;
-/** A handle's words. How many copies it has claimed. */
+/** A handle's words. How many items it has taken: copies that it claimed, and what the owner served it with. */
 export const HITS = 5;
 /** A handle's words. How many of its copies others have claimed. */
 export const MISSES = 6;
