@@ -155,6 +155,43 @@ async function loop(consumers: number): Promise<Way> {
   };
 }
 
+interface Comlink {
+  expose(api: { next(): Promise<Item> }, port: MessagePort): void;
+}
+
+/** The same loop with calls of comlink. */
+async function comlink(peers: string | null): Promise<Way | undefined> {
+  if (peers === null) return undefined;
+  const url = `${peers}/comlink/dist/esm/comlink.mjs`;
+  const { expose } = await import(url) as Comlink;
+  const { port1, port2 } = new MessageChannel();
+  let left = 0;
+  let begin: (value?: unknown) => void;
+  let begun: Promise<unknown>;
+  const wait = () => begun = new Promise((done) => begin = done);
+  wait();
+  const next = async () => {
+    await begun;
+    if (left > 0) return item(left--);
+    wait();
+    return MARK;
+  };
+  expose({ next }, port1);
+  const hand = await hire({ work: "comlink", url, port: port2 }, [port2]);
+  return {
+    round: () =>
+      rate(FEWER, async () => {
+        left = FEWER;
+        begin();
+        await finish([hand], FEWER);
+      }),
+    end: async () => {
+      port1.close();
+      await dismiss([hand]);
+    },
+  };
+}
+
 /** The platform's own answer; one consumer only, and not in Bun. */
 async function stream(): Promise<Way | undefined> {
   const { readable, writable } = new TransformStream();
@@ -298,7 +335,7 @@ export function make(peers: string | null): Row[] {
     goal: 4,
     ways: {
       loop: () => loop(consumers),
-      ...(consumers === 1 ? { stream } : {}),
+      ...(consumers === 1 ? { comlink: () => comlink(peers), stream } : {}),
       multithreading: multithreading(peers, consumers),
       module: () => module(consumers),
     },

@@ -105,7 +105,7 @@ const task = {
   rounds,
   peers: null as string | null,
 };
-if (task.files.includes("peers.ts") || files.length === 0) {
+if (["peers.ts", "queue.ts"].some((file) => task.files.includes(file))) {
   task.peers = await install();
 }
 

@@ -8,7 +8,14 @@ const MARK = null;
 
 /** What this worker is told to do. */
 export interface Job {
-  work: "get" | "get_many" | "put" | "put_many" | "ask" | "stream";
+  work:
+    | "get"
+    | "get_many"
+    | "put"
+    | "put_many"
+    | "ask"
+    | "comlink"
+    | "stream";
   /** Rounds begin and end here. */
   conn: Connection;
   queue?: Queue;
@@ -16,6 +23,8 @@ export interface Job {
   handles?: Queue[];
   port?: MessagePort;
   stream?: ReadableStream;
+  /** Where comlink is. */
+  url?: string;
   /** Items of a round, for a producer; whether it puts the mark behind them. */
   count?: number;
   mark?: boolean;
@@ -90,7 +99,7 @@ function asking(port: MessagePort): Next {
 
 listen((data) => {
   const job = unpack<Job>(data);
-  const { work, queue, handles, conn, port, stream } = job;
+  const { work, queue, handles, conn, port, stream, url } = job;
   switch (work) {
     case "get":
       if (handles) return void consumeByAll(handles, conn);
@@ -103,6 +112,11 @@ listen((data) => {
       return void produceMany(job);
     case "ask":
       return void consume(asking(port!), conn);
+    case "comlink":
+      return void import(url!).then(({ wrap }) => {
+        const owner = wrap(port) as { next(): Promise<unknown> };
+        return consume(() => owner.next(), conn);
+      });
     case "stream": {
       const reader = stream!.getReader();
       void consume(async () => (await reader.read()).value, conn);
