@@ -725,6 +725,11 @@ class WildHistory extends History {
     }
     if (wait) return;
     if (outcome.error === "Empty") {
+      // A get_many that came earlier has been promised what is there, and waits for what is on its way.
+      const promised = this.calls.some((other) =>
+        other.kind === "get_many" && other.started < started && !other.outcome
+      );
+      if (promised) return;
       for (const [item, since] of this.#there) {
         const resolved = this.#resolved.get(item) ?? Infinity;
         assert(
