@@ -519,7 +519,11 @@ export class Client implements Endpoint {
       this.#ring();
       return item instanceof Parcel ? unpack(item.message) : item;
     }
-    return this.#claimCopies(1) > 0 ? this.#copies[this.#at - 1] : NOTHING;
+    if (this.#claimCopies(1) === 0) return NOTHING;
+    const at = this.#at - 1;
+    const copy = this.#copies[at];
+    this.#copies[at] = undefined; // the caller's alone from now on
+    return copy;
   }
 
   /** Claims the next items, up to `max`; `undefined`: the owner has to be asked. */

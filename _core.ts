@@ -589,12 +589,11 @@ export class QueueCore {
       this.#addCopies(handle, posted);
     }
     const first = (handle.ahead - (posted.length - claimed)) | 0;
-    const text = parcels.length === 0 && !posted.some(isOdd);
-    const contents = text ? posted : posted.map(plain);
+    const [contents, text] = contentsOf(posted);
     const frame: unknown[] = [ITEMS, id, seq, first, claimed, contents];
     if (parcels.length > 0) frame.push(parcels);
     try {
-      handle.send(frame, transfer, text);
+      handle.send(frame, transfer, text && parcels.length === 0);
     } catch {
       // What was put as a part to be moved is none: found out only now.
       handle.inFlight.pop();
@@ -632,8 +631,7 @@ export class QueueCore {
     this.#addCopies(handle, posted);
     if (posted.length === 0) return;
     const index = (handle.ahead - posted.length) | 0;
-    const text = !posted.some(isOdd);
-    const contents = text ? posted : posted.map(plain);
+    const [contents, text] = contentsOf(posted);
     handle.send([ITEMS, 0, 0, index, 0, contents], undefined, text);
   }
 
@@ -1003,6 +1001,11 @@ function dropItem(item: unknown): void {
 
 function isOdd(item: unknown): item is Odd {
   return item instanceof Odd;
+}
+
+/** What a frame holds for stored items, and whether JSON keeps all of it. */
+function contentsOf(items: unknown[]): [contents: unknown[], text: boolean] {
+  return items.some(isOdd) ? [items.map(plain), false] : [items, true];
 }
 
 function odd(item: unknown): Odd {
