@@ -37,7 +37,11 @@ export function live(
   what: string,
 ): AbortSignal | undefined {
   if (signal === undefined || signal === null) return undefined;
-  if (typeof signal !== "object" || typeof signal.aborted !== "boolean") {
+  if (
+    typeof signal !== "object" || typeof signal.aborted !== "boolean" ||
+    typeof signal.addEventListener !== "function" ||
+    typeof signal.removeEventListener !== "function"
+  ) {
     throw new TypeError(`Cannot ${what}: the signal must be an AbortSignal`);
   }
   if (signal.aborted) throw signal.reason;

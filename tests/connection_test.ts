@@ -940,6 +940,32 @@ test("a signal that is aborted already rejects before anything happens", async (
   });
 });
 
+test("a signal that is none is a TypeError, and takes no message", async () => {
+  await withPipe(async (a, b) => {
+    const nothing = () => {};
+    for (
+      const bad of [
+        1,
+        {},
+        { aborted: false },
+        { aborted: false, addEventListener: nothing },
+      ] as Any[]
+    ) {
+      const calls = [
+        () => a.send("not sent", { signal: bad }),
+        () => a.send_bytes(new Uint8Array(1), 0, 1, { signal: bad }),
+        () => b.recv({ signal: bad }),
+        () => b.recv_bytes(null, { signal: bad }),
+        () => b.recv_bytes_into(new Uint8Array(1), 0, { signal: bad }),
+        () => b.poll(null, { signal: bad }),
+      ];
+      for (const call of calls) await assertRejects(call, TypeError, "signal");
+      await a.send("next");
+      assertEquals(await b.recv(), "next");
+    }
+  });
+});
+
 test("an abort rejects what waits, and loses nothing; no listener stays", async () => {
   await withPipe(async (a, b) => {
     const { stop, listeners } = counted();
