@@ -408,9 +408,10 @@ export class Connection<In = unknown, Out = In> {
     }
     const waiter = new Waiter<boolean>();
     link.watch(waiter);
-    waiter.arm(ms, signal, (why) => {
-      if (why === "abort") waiter.fail(signal!.reason);
-      else waiter.settle(link.ready);
+    waiter.arm(ms, signal, async (why) => {
+      if (why === "abort") return void waiter.fail(signal!.reason);
+      await settle([link]); // a timer may come before what was delivered
+      waiter.settle(link.ready);
     });
     return waiter.promise;
   }
@@ -552,27 +553,31 @@ export async function wait<C extends Connection<any, any>>(
     if (links.some((link) => link.closed)) throw closed("wait");
   }
   if (ms === 0 || links.some((link) => link.ready)) return ready();
-  const any = new Waiter<boolean>();
-  const watchers = links.map((link) => {
+  const any = new Waiter<C[]>();
+  const watchers = new Map<Link, Waiter<boolean>>();
+  const watch = (link: Link) => {
+    if (any.done) return;
+    if (link.closed) return void any.fail(closed("wait"));
     const waiter = new Waiter<boolean>();
+    watchers.set(link, waiter);
     link.watch(waiter);
-    waiter.promise.then(
-      (value) => any.settle(value),
-      (error) => any.fail(error),
-    );
-    return waiter;
+    waiter.promise.then(() => {
+      const found = ready();
+      if (found.length > 0) any.settle(found);
+      else watch(link); // another call has taken the message
+    }, (error) => any.fail(error));
+  };
+  for (const link of links) watch(link);
+  any.arm(ms, signal, async (why) => {
+    if (why === "abort") return void any.fail(signal!.reason);
+    await settle(links); // a timer may come before what was delivered
+    any.settle(ready());
   });
-  any.arm(
-    ms,
-    signal,
-    (why) => why === "abort" ? any.fail(signal!.reason) : any.settle(false),
-  );
   try {
-    await any.promise;
+    return await any.promise;
   } finally {
-    for (const waiter of watchers) waiter.settle(false);
+    for (const waiter of watchers.values()) waiter.settle(false);
   }
-  return ready();
 }
 
 function checked<T extends object>(value: T, what: string): Partial<T> {

@@ -122,6 +122,17 @@ export async function firstOneThenTwo(
   two.close();
 }
 
+/** Answers, and then says so in shared memory. */
+export async function answerAndFlag(
+  { conn, words }: { conn: Any; words: Int32Array },
+): Promise<void> {
+  for await (const message of conn) {
+    await conn.send(message);
+    Atomics.store(words, 0, message);
+  }
+  conn.close();
+}
+
 /** Ends without closing, after a word. */
 export async function sayAndVanish({ conn }: { conn: Any }): Promise<void> {
   await conn.send("bye");
