@@ -12,6 +12,7 @@ import {
   type Transferable,
 } from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
+import { isPlain } from "./_snapshot.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
 export const UNCLONEABLE: unique symbol = Symbol(
@@ -90,12 +91,10 @@ class Survey {
     const known = this.#copies.get(value);
     if (known !== undefined) return known;
     if (isProxy(value)) return value; // for the platform to refuse
-    const prototype = Object.getPrototypeOf(value);
-    const plain = prototype === Object.prototype || prototype === null;
-    if (!plain && prototype !== Array.prototype) {
-      return this.#endpoint(value, path);
-    }
-    const copy: object = plain ? {} : new Array((value as unknown[]).length);
+    const list = Array.isArray(value) &&
+      Object.getPrototypeOf(value) === Array.prototype;
+    if (!list && !isPlain(value)) return this.#endpoint(value, path);
+    const copy: object = list ? new Array(value.length) : {};
     this.#copies.set(value, copy);
     // Keys, not indices: holes stay holes, named properties go along.
     for (const key of Object.keys(value)) {
@@ -282,9 +281,8 @@ function rehearse(value: unknown, transfer: Transferable[]): void {
     const part = ArrayBuffer.isView(value) ? value.buffer : value;
     if (moves.has(part)) return void found.add(part);
     if (copies.has(value)) return copies.get(value);
-    const prototype = Object.getPrototypeOf(value);
-    const list = prototype === Array.prototype;
-    if (!list && prototype !== Object.prototype || isProxy(value)) return value;
+    const list = Object.getPrototypeOf(value) === Array.prototype;
+    if (isProxy(value) || !list && !isPlain(value)) return value;
     const copy: Record<string, unknown> = {};
     copies.set(value, copy);
     for (const key of Object.keys(value)) {

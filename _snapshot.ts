@@ -14,6 +14,8 @@ import { isProxy, tellsProxies } from "./_endpoint.ts";
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
 export const NOT_PLAIN: unique symbol = Symbol("not plain data");
 
+const { toString } = Object.prototype;
+
 const MOST_OBJECTS = 32;
 const MOST_ELEMENTS = 1024;
 
@@ -111,11 +113,19 @@ function enter(value: object, copy: object): void {
   size += 16;
 }
 
+/** Whether an object is a plain one; `arguments`, and an error or a module with the prototype of one, are not. */
+export function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return (prototype === Object.prototype || prototype === null) &&
+    toString.call(value) === "[object Object]";
+}
+
 function copyObject(value: object): unknown {
   if (count === MOST_OBJECTS || isProxy(value)) return NOT_PLAIN;
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype === Array.prototype) return copyArray(value as unknown[]);
-  if (prototype !== Object.prototype && prototype !== null) return NOT_PLAIN;
+  if (Object.getPrototypeOf(value) === Array.prototype) {
+    return copyArray(value as unknown[]);
+  }
+  if (!isPlain(value)) return NOT_PLAIN;
   const copy: Record<string, unknown> = {};
   enter(value, copy);
   for (const key in value) {
@@ -177,7 +187,7 @@ function leafWeight(value: unknown): number {
   if (typeof value === "string") return value.length;
   if (typeof value !== "object" || value === null) return 0;
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
-    return value.byteLength;
+    return value.byteLength >>> 0; // a subclass may have it say anything
   }
   return 0;
 }

@@ -346,6 +346,10 @@ function values(): unknown[] {
     { 1: "numeric", b: 2, 0: "order", [Symbol("dropped")]: 3 },
     Object.defineProperty({ seen: 1 }, "hidden", { value: 2 }),
     Object.freeze({ frozen: Object.freeze([1]) }),
+    Object.setPrototypeOf(new Date(5), Object.prototype),
+    Object.setPrototypeOf(new Error("in disguise"), null),
+    Object.setPrototypeOf([1, 2], null),
+    Object.defineProperty(new Uint8Array([1]), "byteLength", { value: NaN }),
     {
       toString: undefined,
       constructor: "c",
@@ -483,6 +487,10 @@ test("send() does not change what it is given", async () => {
   });
 });
 
+function args(..._: unknown[]): unknown {
+  return arguments;
+}
+
 test("send() of what cannot be cloned rejects that call only", async () => {
   const { proxy: revoked, revoke } = Proxy.revocable({}, {});
   revoke();
@@ -498,6 +506,7 @@ test("send() of what cannot be cloned rejects that call only", async () => {
       ? [new Proxy({ x: 1 }, {}), { p: new Proxy([], {}) }, [revoked]]
       : [],
     Promise.resolve(),
+    args(1, { x: 2 }),
   ];
   await withPipe(async (a, b) => {
     for (const [i, value] of bad.entries()) {
@@ -604,8 +613,10 @@ test("send() transfers", async () => {
     got.port.close();
     port2.close();
     const kept = new ArrayBuffer(4);
-    await refused(() => a.send([kept, () => {}], { transfer: [kept] }));
-    assertEquals(kept.byteLength, 4, "nothing was moved");
+    for (const bad of [() => {}, args()]) {
+      await refused(() => a.send([kept, bad], { transfer: [kept] }));
+      assertEquals(kept.byteLength, 4, "nothing was moved");
+    }
     await refused(() => a.send(kept, { transfer: [kept, kept] }));
     assertEquals(kept.byteLength, 4, "nothing was moved");
     const shut = new ArrayBuffer(4);
