@@ -158,7 +158,7 @@ export class Outbox {
     if (this.#hot && length <= SMALL) return this.#joinBytes(source);
     this.flush();
     if (length <= CLONED) {
-      this.#post([BYTES, coversAll(source) ? source : source.slice()]);
+      this.#post([BYTES, (coversAll(source) ? source : source.slice()).buffer]);
     } else {
       const chunk = this.#copy(source);
       this.#post([BYTES, chunk], [chunk]);
