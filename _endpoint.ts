@@ -15,6 +15,7 @@
  * - Browsers have no `close` event: Web Locks tell of a thread that ended.
  */
 
+import { BYTES } from "./_wire.ts";
 import { localChannel, LocalPort } from "./_local_channel.ts";
 
 interface NodeLike {
@@ -448,8 +449,34 @@ export class OpenPort {
   }
 }
 
+type Latin1 = (this: Uint8Array, start: number, end: number) => string;
+const latin1 = builtin<{ Buffer?: { prototype: { latin1Slice?: Latin1 } } }>(
+  "node:buffer",
+)?.Buffer?.prototype.latin1Slice;
+const MOST_SPELLED = 128;
+// The tag of the frame, byte by byte, then the bytes.
+const spelling = new Uint8Array(4 + MOST_SPELLED);
+spelling.set([BYTES >> 24, BYTES >> 16, BYTES >> 8, BYTES]);
+const SPELLED = String.fromCharCode(...spelling.subarray(0, 4));
+
+/**
+ * A BYTES frame as text, one character a byte: a port carries a short string
+ * faster than a buffer. `undefined`: not here, or too long.
+ */
+export function spell(bytes: Uint8Array): string | undefined {
+  const { length } = bytes;
+  if (length > MOST_SPELLED || latin1 === undefined) return undefined;
+  spelling.set(bytes, 4);
+  return latin1.call(spelling, 0, 4 + length);
+}
+
 /** What a text stands for; a foreign one for nothing. */
 function parsed(text: string): unknown {
+  if (text.startsWith(SPELLED)) {
+    const bytes = new Uint8Array(text.length - 4);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i + 4);
+    return [BYTES, bytes];
+  }
   try {
     return JSON.parse(text);
   } catch {

@@ -8,7 +8,7 @@
  * a returned promise resolves only after its message was posted.
  */
 
-import { tellsProxies, type Transferable } from "./_endpoint.ts";
+import { spell, tellsProxies, type Transferable } from "./_endpoint.ts";
 import {
   copiedIsText,
   copiedSize,
@@ -157,8 +157,13 @@ export class Outbox {
     const { length } = source;
     if (this.#hot && length <= SMALL) return this.#joinBytes(source);
     this.flush();
-    if (length <= CLONED) {
-      this.#post([BYTES, (coversAll(source) ? source : source.slice()).buffer]);
+    const spelled = spell(source);
+    if (spelled !== undefined) this.#post(spelled);
+    else if (length <= CLONED) {
+      this.#post([
+        BYTES,
+        (coversAll(source) ? source : source.slice()).buffer,
+      ]);
     } else {
       const chunk = this.#copy(source);
       this.#post([BYTES, chunk], [chunk]);

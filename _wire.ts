@@ -2,7 +2,8 @@
  * The frames on a port. A frame is an array whose first element is one of the
  * tags below (a magic number, the protocol's version, 1, and the kind in one);
  * anything else that arrives is foreign and ignored. A frame of which JSON
- * keeps everything may travel as text.
+ * keeps everything may travel as text, and so may short bytes: the tag's four
+ * bytes and theirs, a character each.
  */
 
 // --- Connections -----------------------------------------------------------

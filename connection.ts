@@ -606,6 +606,7 @@ function writeOnly(what: string): OSError {
 }
 
 function viewOf(buffer: BytesLike, what: string): Uint8Array {
+  if (buffer instanceof Uint8Array && buffer.length > 0) return buffer;
   if (ArrayBuffer.isView(buffer)) {
     return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   }

@@ -188,6 +188,33 @@ test("send_bytes() copies before it returns", async () => {
   });
 });
 
+test("bytes of any value and length arrive, alone and in a burst", async () => {
+  const lengths = [0, 1, 2, 3, 4, 5, 127, 128, 129, 255, 256, 257, 4095, 4096];
+  lengths.push(4097, 8191, 8192, 8193, 65_535, 65_536, 65_537);
+  await withPipe(async (a, b) => {
+    for (const burst of [false, true]) {
+      const sent: Promise<void>[] = [];
+      for (const [i, length] of lengths.entries()) {
+        const all = Uint8Array.from({ length: length + 2 }, (_, j) => i + j);
+        for (const view of [all.slice(2), all.subarray(1, length + 1)]) {
+          sent.push(a.send_bytes(view));
+          if (!burst) await sent.at(-1);
+          view.fill(0);
+        }
+      }
+      for (const [i, length] of lengths.entries()) {
+        for (const start of [2, 1]) {
+          const got = await b.recv_bytes();
+          const expected = Uint8Array.from({ length }, (_, j) => i + j + start);
+          assertEquals(got, expected, `${length} bytes, burst: ${burst}`);
+          assertEquals(got.byteLength, got.buffer.byteLength);
+        }
+      }
+      await Promise.all(sent);
+    }
+  });
+});
+
 test("recv_bytes() gives a buffer of its own, exactly as long", async () => {
   await withPipe(async (a, b) => {
     for (const length of [0, 1, 5, 100, 3000, 5000, 100_000]) {

@@ -28,6 +28,7 @@ function junk(): unknown[] {
     null,
     0,
     "text",
+    "\x1d\xc0\x01",
     [],
     {},
     [[]],
