@@ -187,7 +187,9 @@ export class Outbox {
     this.#bytesUsed = end;
     this.#bytesCount++;
     this.#weight += length;
-    return this.#joined(end >= MOST_WEIGHT);
+    return this.#joined(
+      this.#bytesCount === MOST_ITEMS || end >= MOST_WEIGHT,
+    );
   }
 
   #grow(needed: number): void {
