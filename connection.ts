@@ -606,7 +606,11 @@ function writeOnly(what: string): OSError {
 }
 
 function viewOf(buffer: BytesLike, what: string): Uint8Array {
-  if (buffer instanceof Uint8Array && buffer.length > 0) return buffer;
+  // Not a subclass: Node's Buffer has another slice(). Nor a detached one.
+  if (
+    Object.getPrototypeOf(buffer ?? 0) === Uint8Array.prototype &&
+    (buffer as Uint8Array).length > 0
+  ) return buffer as Uint8Array;
   if (ArrayBuffer.isView(buffer)) {
     return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   }

@@ -61,6 +61,30 @@ function holders(): [string, BytesLike][] {
   return list;
 }
 
+test("send_bytes() takes from a subclass of Uint8Array no more than its bytes", () =>
+  withPipe(async (a, b) => {
+    // As Node's Buffer: parts of one large buffer, and slice() copies nothing.
+    class Pooled extends Uint8Array<ArrayBuffer> {
+      override slice(start?: number, end?: number): Any {
+        return this.subarray(start, end);
+      }
+    }
+    const pool = new ArrayBuffer(128 * 1024);
+    for (const size of [0, 64, 200, 4096, 9000, 70_000]) {
+      const source = new Pooled(pool, 8, size).fill(size % 251);
+      const expected = new Uint8Array(size).fill(size % 251);
+      const sent = [a.send_bytes(source), a.send_bytes(source)]; // alone, in company
+      source.fill(1);
+      await Promise.all(sent);
+      for (let i = 0; i < 2; i++) {
+        const received = await b.recv_bytes();
+        assertEquals(received, expected);
+        assertEquals(received.buffer.byteLength, size);
+      }
+    }
+    assertEquals(pool.byteLength, 128 * 1024);
+  }));
+
 test("send_bytes() takes any buffer, and leaves it as it is", async () => {
   await withPipe(async (a, b) => {
     for (const burst of [false, true]) {
