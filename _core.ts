@@ -84,14 +84,16 @@ const WINDOW_WEIGHT = 64 * 1024;
 /** An item whose size is not known counts as this much. */
 const UNKNOWN_WEIGHT = 64;
 
+/** An item and its number. */
+interface Numbered {
+  index: number;
+  item: unknown;
+}
+
 /** Items that were posted to a handle and have not reached a caller yet. */
 interface Delivery {
   seq: number;
-  /** The number of the first item. */
-  index: number;
-  items: unknown[];
-  /** The number of each item; `undefined`: they follow each other. */
-  numbers: number[] | undefined;
+  items: Numbered[];
 }
 
 interface Getter extends Entry {
@@ -119,21 +121,15 @@ const NOWHERE = { list: undefined, previous: undefined, next: undefined };
 /** What {@linkcode QueueCore.take} returns when nothing can be claimed. */
 export const NOTHING: unique symbol = Symbol("nothing");
 
-/** An item and its number. */
-interface Numbered {
-  index: number;
-  item: unknown;
-}
-
 /** What {@linkcode QueueCore.inspect} tells. */
 export interface CoreState {
   base: number;
-  store: unknown[];
+  store: Deque<unknown>;
   back: Numbered[];
-  getters: Getter[];
-  putters: Putter[];
+  getters: List<Getter>;
+  putters: List<Putter>;
   joiners: { handle: Handle; id: number }[];
-  impatient: number;
+  impatient: Set<Getter>;
   fresh: number;
 }
 
@@ -160,7 +156,7 @@ export class Handle {
   seq = 0;
   inFlight: Delivery[] = [];
   /** Items with endpoints, for gets that have not said that they still want them. */
-  readonly offers: Map<number, Delivery> = new Map();
+  readonly offers: Map<number, Numbered[]> = new Map();
   /** Its calls that wait. */
   readonly calls: Map<number, Getter | Putter> = new Map();
   /** Waiting puts that have come in. */
@@ -198,8 +194,8 @@ export class QueueCore {
   /** Claimed items that came back, the next one last. */
   #back: Numbered[] = [];
   readonly #getters = new List<Getter>();
-  /** How many of the getters wait for what is on its way. */
-  #impatient = 0;
+  /** Those of the getters that wait for what is on its way, if only to be refused. */
+  readonly #impatient = new Set<Getter>();
   readonly #putters = new List<Putter>();
   #joiners: { handle: Handle; id: number }[] = [];
   #ended = false;
@@ -291,10 +287,11 @@ export class QueueCore {
 
   /** The store has grown. */
   #arrived(count: number): void {
-    if (Atomics.load(this.words, STATE) === DROPPED) this.#dropAll();
-    else if (this.#getters.first) this.#serve();
+    if (Atomics.load(this.words, STATE) === DROPPED) {
+      this.#drop(this.#claim(Infinity));
+    } else if (this.#getters.first) this.#serve();
     else if ((this.#fresh += count) >= this.#pushStep) this.#push();
-    if (this.#impatient > 0) this.#refuse();
+    this.#refuse();
   }
 
   /** Posts copies to those who take: a producer may leave no turn in which to hear them ask. */
@@ -427,49 +424,33 @@ export class QueueCore {
   }
 
   /** Claims up to `max` items: those that came back, then those in the store. */
-  #claim(max: number): Delivery | undefined {
-    if (this.#back.length === 0) return this.#claimStored(max);
-    const numbers: number[] = [];
-    const items: unknown[] = [];
-    while (this.#back.length > 0 && items.length < max) {
-      const { index, item } = this.#back.pop()!;
-      numbers.push(index);
-      items.push(item);
+  #claim(max: number): Numbered[] {
+    let claimed: Numbered[] = [];
+    if (this.#back.length > 0) {
+      claimed = this.#back.splice(-max).reverse();
+      Atomics.store(this.words, BACK, this.#back.length);
     }
-    Atomics.store(this.words, BACK, this.#back.length);
-    const rest = items.length < max && this.#claimStored(max - items.length);
-    if (rest) {
-      for (let i = 0; i < rest.items.length; i++) {
-        numbers.push(numberOf(rest, i));
-        items.push(rest.items[i]);
-      }
-    }
-    return { seq: 0, index: numbers[0]!, items, numbers };
-  }
-
-  #claimStored(max: number): Delivery | undefined {
-    while (this.#available()) {
-      const count = Math.min(max, this.#store.size);
+    while (claimed.length < max && this.#available()) {
+      const count = Math.min(max - claimed.length, this.#store.size);
       const index = this.#base;
       const end = (index + count) | 0;
       if (Atomics.compareExchange(this.words, HEAD, index, end) !== index) {
         continue;
       }
-      const items: unknown[] = [];
-      for (let i = 0; i < count; i++) items.push(this.#store.shift());
-      this.#base = end;
-      return { seq: 0, index, items, numbers: undefined };
+      for (; this.#base !== end; this.#base = (this.#base + 1) | 0) {
+        claimed.push({ index: this.#base, item: this.#store.shift() });
+      }
     }
-    return undefined;
+    return claimed;
   }
 
   /** Claims the next item for the owner's own handle; `NOTHING` if none is there. */
   take(): unknown {
     if (this.#getters.first) return NOTHING;
-    const delivery = this.#claim(1);
-    if (delivery === undefined) return NOTHING;
+    const [claimed] = this.#claim(1);
+    if (claimed === undefined) return NOTHING;
     Atomics.add(this.words, GOT, 1);
-    return plain(delivery.items[0]);
+    return plain(claimed.item);
   }
 
   #ask(
@@ -485,11 +466,11 @@ export class QueueCore {
     handle.takes = true;
     const underway = wait && max === 1 ? undefined : this.#underway();
     const getter = { handle, id, slot, max, wait, underway, ...NOWHERE };
-    if (!wait || underway) this.#impatient++;
+    if (!wait || underway) this.#impatient.add(getter);
     handle.calls.set(id, getter);
     this.#getters.push(getter);
     this.#serve();
-    if (this.#impatient > 0) this.#refuse();
+    this.#refuse();
     if (Atomics.load(this.words, STATE) !== OPEN) this.#finishShutdown();
   }
 
@@ -523,8 +504,8 @@ export class QueueCore {
 
   #endGet(getter: Getter): void {
     this.#getters.remove(getter);
+    this.#impatient.delete(getter);
     getter.handle.calls.delete(getter.id);
-    if (!getter.wait || getter.underway) this.#impatient--;
   }
 
   /** Hands out what there is to the gets that wait, in order. */
@@ -537,11 +518,12 @@ export class QueueCore {
       // First the call, then the item: it might be served by a copy in between.
       const words = slot > 0 ? handle.words : undefined;
       const live = words === undefined || endSlot(words, slot, id, -id);
-      const delivery = live ? this.#claim(max) : undefined;
-      if (words && live) endSlot(words, slot, -id, delivery ? 0 : id);
-      if (live && !delivery) return;
+      const claimed = live ? this.#claim(max) : [];
+      const found = claimed.length > 0;
+      if (words && live) endSlot(words, slot, -id, found ? 0 : id);
+      if (live && !found) return;
       this.#endGet(getter);
-      if (delivery) this.#deliver(handle, id, delivery);
+      if (found) this.#deliver(handle, id, claimed);
     }
   }
 
@@ -552,53 +534,50 @@ export class QueueCore {
     return this.#back.length + this.#store.size < max;
   }
 
-  #deliver(handle: Handle, id: number, delivery: Delivery): void {
-    const { items } = delivery;
-    if (!handle.local && items.some((item) => item instanceof Parcel)) {
-      // Endpoints cannot be posted twice: ask first whether they are wanted.
-      handle.offers.set(id, delivery);
-      return handle.send([OFFER, id]);
+  #deliver(handle: Handle, id: number, claimed: Numbered[]): void {
+    if (handle.local || !claimed.some(holdsEndpoints)) {
+      return this.#post(handle, id, claimed);
     }
-    this.#post(handle, id, delivery);
+    // Endpoints cannot be posted twice: ask first whether they are wanted.
+    handle.offers.set(id, claimed);
+    handle.send([OFFER, id]);
   }
 
   #accepted(handle: Handle, id: number, wanted: boolean): void {
-    const delivery = handle.offers.get(id);
-    if (delivery === undefined) return;
+    const claimed = handle.offers.get(id);
+    if (claimed === undefined) return;
     handle.offers.delete(id);
-    if (wanted) this.#post(handle, id, delivery);
-    else this.#restore(delivery);
+    if (wanted) this.#post(handle, id, claimed);
+    else this.#restore(claimed);
   }
 
-  #post(handle: Handle, id: number, delivery: Delivery): void {
-    const { items } = delivery;
-    const claimed = items.length;
-    const seq = delivery.seq = handle.seq = (handle.seq + 1) | 0;
+  #post(handle: Handle, id: number, claimed: Numbered[]): void {
+    const count = claimed.length;
+    const seq = handle.seq = (handle.seq + 1) | 0;
     this.#trim(handle);
-    handle.inFlight.push(delivery);
+    handle.inFlight.push({ seq, items: claimed });
     const parcels: number[] = [];
     const transfer: Transferable[] = [];
-    const posted = items.map((item, i) => {
+    const posted = claimed.map(({ item }, i) => {
       if (!(item instanceof Parcel)) return item;
       parcels.push(i);
       transfer.push(...item.transfer);
       return item.message;
     });
     // Copies of what follows, if it follows.
-    if (((numberOf(delivery, claimed - 1) + 1) | 0) === this.#base) {
+    if (((claimed[count - 1]!.index + 1) | 0) === this.#base) {
       this.#addCopies(handle, posted);
     }
-    const first = (handle.ahead - (posted.length - claimed)) | 0;
+    const first = (handle.ahead - (posted.length - count)) | 0;
     const [contents, text] = contentsOf(posted);
-    const frame: unknown[] = [ITEMS, id, seq, first, claimed, contents];
+    const frame: unknown[] = [ITEMS, id, seq, first, count, contents];
     if (parcels.length > 0) frame.push(parcels);
     try {
       handle.send(frame, transfer, text && parcels.length === 0);
     } catch {
       // What was put as a part to be moved is none: found out only now.
       handle.inFlight.pop();
-      this.#loseParcels(delivery);
-      this.#restore(delivery);
+      this.#restore(this.#withoutParcels(claimed));
       handle.send([REFUSED, id, "malformed", 0]);
     }
     if (handle.local) this.#trim(handle);
@@ -669,40 +648,25 @@ export class QueueCore {
   #giveBack(handle: Handle, seq: number, parcels: unknown): void {
     const at = handle.inFlight.findIndex((delivery) => delivery.seq === seq);
     if (at < 0) return;
-    const [delivery] = handle.inFlight.splice(at, 1) as [Delivery];
+    const [{ items }] = handle.inFlight.splice(at, 1) as [Delivery];
     const returned = Array.isArray(parcels) ? [...parcels] : [];
-    delivery.items = delivery.items.map((item) => {
-      if (!(item instanceof Parcel)) return item;
+    for (const numbered of items.filter(holdsEndpoints)) {
       const message = returned.shift();
-      return new Parcel(message, transferOf(message));
-    });
-    this.#restore(delivery);
+      numbered.item = new Parcel(message, transferOf(message));
+    }
+    this.#restore(items);
   }
 
   /** Claimed items go to the front again, and to those who wait. */
-  #restore(delivery: Delivery): void {
-    this.#keepBack(delivery);
-    this.#serve();
-    if (this.#impatient > 0) this.#refuse();
-  }
-
-  #keepBack(delivery: Delivery): void {
-    const { items } = delivery;
-    if (items.length === 0) return;
+  #restore(claimed: Numbered[]): void {
     if (Atomics.load(this.words, STATE) === DROPPED) {
-      for (const item of items) dropItem(item);
-      return this.#countDropped(items.length);
+      return this.#drop(claimed);
     }
-    const returned = items
-      .map((item, i) => ({ index: numberOf(delivery, i), item }))
-      .reverse();
-    const back = this.#back;
-    const last = back[back.length - 1];
-    const before = last === undefined ||
-      ((returned[0]!.index - last.index) | 0) < 0;
-    this.#back = back.concat(returned);
-    if (!before) this.#back.sort((a, b) => (b.index - a.index) | 0);
+    this.#back = this.#back.concat(claimed);
+    this.#back.sort((a, b) => (b.index - a.index) | 0);
     Atomics.store(this.words, BACK, this.#back.length);
+    this.#serve();
+    this.#refuse();
   }
 
   /** What a handle had not received goes back. */
@@ -711,30 +675,21 @@ export class QueueCore {
     const deliveries = handle.inFlight;
     handle.inFlight = [];
     for (const delivery of deliveries) {
+      const { items } = delivery;
       // Endpoints that are on their way come back, or were closed on it.
-      if (alive && delivery.items.some((item) => item instanceof Parcel)) {
-        handle.inFlight.push(delivery);
-        continue;
-      }
-      this.#loseParcels(delivery);
-      this.#restore(delivery);
+      if (alive && items.some(holdsEndpoints)) handle.inFlight.push(delivery);
+      else this.#restore(this.#withoutParcels(items));
     }
     const offers = [...handle.offers.values()];
     handle.offers.clear();
-    for (const delivery of offers) this.#restore(delivery);
+    for (const claimed of offers) this.#restore(claimed);
   }
 
-  /** Leaves of a delivery what can be delivered again. */
-  #loseParcels(delivery: Delivery): void {
-    const { items } = delivery;
-    const whole = items.map((item) => !(item instanceof Parcel));
-    const lost = whole.filter((kept) => !kept).length;
-    if (lost === 0) return;
-    this.#countDropped(lost);
-    delivery.numbers = items
-      .map((_, i) => numberOf(delivery, i))
-      .filter((_, i) => whole[i]);
-    delivery.items = items.filter((_, i) => whole[i]);
+  /** What can be delivered again; the rest is lost. */
+  #withoutParcels(items: Numbered[]): Numbered[] {
+    const kept = items.filter((numbered) => !holdsEndpoints(numbered));
+    this.#countDropped(items.length - kept.length);
+    return kept;
   }
 
   // --- Ends of calls ---------------------------------------------------------------
@@ -757,9 +712,9 @@ export class QueueCore {
   /** A get that waited long enough: from now on it is one that does not wait. */
   #hurry(getter: Getter): void {
     if (!getter.wait) return;
-    if (!getter.underway) this.#impatient++;
     getter.wait = false;
     getter.underway = this.#underway();
+    this.#impatient.add(getter);
     this.#refuse();
   }
 
@@ -778,17 +733,15 @@ export class QueueCore {
 
   /** Gets that do not wait are refused once all that was put before them is here. */
   #refuse(): void {
-    this.#getters.forEach((getter) => {
+    for (const getter of this.#impatient) {
       const { wait, underway, handle, id } = getter;
-      if (this.#isUnderway(underway)) return;
-      if (wait) {
-        if (underway) this.#impatient--;
-        getter.underway = undefined;
-        return;
-      }
+      if (this.#isUnderway(underway)) continue;
+      this.#impatient.delete(getter);
+      getter.underway = undefined;
+      if (wait) continue;
       this.#endGet(getter);
       handle.send([REFUSED, id, this.#drained() ? "shutdown" : "empty", 0]);
-    });
+    }
   }
 
   /** The words changed, or a handle is gone: all that waits is looked at again. */
@@ -796,7 +749,7 @@ export class QueueCore {
     this.#forgetClaimed();
     this.#admit();
     this.#serve();
-    if (this.#impatient > 0) this.#refuse();
+    this.#refuse();
     if (Atomics.load(this.words, STATE) !== OPEN) this.#finishShutdown();
     this.#checkJoiners();
   }
@@ -847,22 +800,16 @@ export class QueueCore {
 
   /** For tests: what it holds now, to check the invariants with. */
   inspect(): CoreState {
-    const state: CoreState = {
+    return {
       base: this.#base,
-      store: [],
-      back: [...this.#back],
-      getters: [],
-      putters: [],
-      joiners: [...this.#joiners],
+      store: this.#store,
+      back: this.#back,
+      getters: this.#getters,
+      putters: this.#putters,
+      joiners: this.#joiners,
       impatient: this.#impatient,
       fresh: this.#fresh,
     };
-    for (let i = 0; i < this.#store.size; i++) {
-      state.store.push(this.#store.at(i));
-    }
-    this.#getters.forEach((getter) => state.getters.push(getter));
-    this.#putters.forEach((putter) => state.putters.push(putter));
-    return state;
   }
 
   /** Every handle is closed. Nobody will get what is left, nor make room. */
@@ -931,7 +878,7 @@ export class QueueCore {
       Atomics.store(this.words, STATE, immediate ? DROPPED : SHUT);
     }
     this.#putters.forEach((putter) => this.#refusePut(putter, "shutdown"));
-    if (immediate) this.#dropAll();
+    if (immediate) this.#drop(this.#claim(Infinity));
     this.#finishShutdown();
   }
 
@@ -953,12 +900,9 @@ export class QueueCore {
     });
   }
 
-  #dropAll(): void {
-    let delivery: Delivery | undefined;
-    while ((delivery = this.#claim(Infinity))) {
-      for (const item of delivery.items) dropItem(item);
-      this.#countDropped(delivery.items.length);
-    }
+  #drop(claimed: Numbered[]): void {
+    for (const { item } of claimed) dropItem(item);
+    this.#countDropped(claimed.length);
   }
 
   /** Items that nobody gets any more; nobody will call `task_done` for them. */
@@ -968,11 +912,6 @@ export class QueueCore {
     for (let i = 0; i < count; i++) finishTask(this.words);
     this.#checkJoiners();
   }
-}
-
-/** The number of an item of a delivery. */
-function numberOf({ index, numbers }: Delivery, i: number): number {
-  return numbers ? numbers[i]! : (index + i) | 0;
 }
 
 /** How many items a handle has been admitted to put that have not come in. */
@@ -993,6 +932,10 @@ function isSlot({ words }: Handle, value: unknown): value is number {
   return value === 0 ||
     (words !== undefined && isCount(value) && value >= FIRST_SLOT &&
       value < words.length);
+}
+
+function holdsEndpoints({ item }: Numbered): boolean {
+  return item instanceof Parcel;
 }
 
 function dropItem(item: unknown): void {

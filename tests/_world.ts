@@ -9,6 +9,7 @@ import { assert, assertEquals } from "@std/assert";
 import { runtime } from "./_runtime.ts";
 import { Client, type OwnerPort } from "../_client.ts";
 import { Handle, QueueCore } from "../_core.ts";
+import type { Entry, List } from "../_list.ts";
 import { drop, Parcel, register } from "../_handoff.ts";
 import type { OpenPort } from "../_endpoint.ts";
 import { DONE as SENT } from "../_outbox.ts";
@@ -273,9 +274,9 @@ export class World {
   /** The owner serves a call: those that came earlier have been served. */
   #sending(member: Member, [tag, id, , , claimed]: Frame): void {
     const served = tag === ITEMS && claimed as number > 0
-      ? this.core.inspect().getters
+      ? entries(this.core.inspect().getters)
       : tag === STORED
-      ? this.core.inspect().putters
+      ? entries(this.core.inspect().putters)
       : [];
     const mine = this.#arrival(member.handle, id) ?? Infinity;
     if (mine === Infinity) return; // a parcel that had its place
@@ -341,8 +342,8 @@ export class World {
     const { store, back, base } = this.core.inspect();
     const claimed = (Atomics.load(this.core.words, HEAD) - base) | 0;
     const found = new Set<number>();
-    for (const item of store.slice(Math.max(0, claimed))) {
-      found.add(numberOf(item));
+    for (let i = Math.max(0, claimed); i < store.size; i++) {
+      found.add(numberOf(store.at(i)));
     }
     for (const { item } of back) found.add(numberOf(item));
     for (const { up } of this.members) {
@@ -366,12 +367,14 @@ export class World {
       const received = words
         ? Atomics.load(words, LAST_RECEIVED)
         : Math.max(-1, ...told);
-      for (const [id, { items }] of handle.offers) {
-        for (const item of items) found.set(numberOf(item), `${index} ?${id}`);
+      for (const [id, items] of handle.offers) {
+        for (const { item } of items) {
+          found.set(numberOf(item), `${index} ?${id}`);
+        }
       }
       for (const { seq, items } of handle.inFlight) {
         if (received - seq >= 0) continue;
-        for (const item of items) {
+        for (const { item } of items) {
           const number = numberOf(item);
           assert(!found.has(number), `item ${number} is in flight twice`);
           found.set(number, `${index} ${seq}`);
@@ -385,7 +388,9 @@ export class World {
   check(got: ReadonlySet<number>): void {
     const { words, maxsize } = this.core;
     const state = this.core.inspect();
-    const { getters, putters, back } = state;
+    const { back } = state;
+    const getters = entries(state.getters);
+    const putters = entries(state.putters);
     const load = (word: number) => Atomics.load(words, word);
     const size = load(TAIL) - load(GOT);
     assert(size >= 0, `size ${size} >= 0`);
@@ -417,7 +422,7 @@ export class World {
       assert(load(BELL) === 1 || freed, "the bell is set while a put waits");
     }
     if (getters.length > 0) {
-      const arrived = state.base + state.store.length;
+      const arrived = state.base + state.store.size;
       const there = back.length + Math.max(0, arrived - load(HEAD));
       const { max, underway } = getters[0]!;
       const expects = max > 1 && underway !== undefined && underway.size > 0;
@@ -434,9 +439,10 @@ export class World {
         );
       }
     }
-    assertEquals(
-      state.impatient,
-      getters.filter(({ wait, underway }) => !wait || underway).length,
+    const impatient = getters.filter((g) => !g.wait || g.underway);
+    assert(
+      impatient.length === state.impatient.size &&
+        impatient.every((getter) => state.impatient.has(getter)),
       "gets that wait for what is on its way",
     );
     for (let i = 1; i < back.length; i++) {
@@ -487,15 +493,15 @@ export class World {
     return JSON.stringify([
       [...words],
       base,
-      store,
+      Array.from({ length: store.size }, (_, i) => store.at(i)),
       back,
-      getters.map((g) => [
+      entries(getters).map((g) => [
         ...call(g),
         g.max,
         g.wait,
         [...g.underway ?? []].map(([h, n]) => [call({ handle: h, id: 0 }), n]),
       ]),
-      putters.map((p) => [...call(p), p.items, p.stored]),
+      entries(putters).map((p) => [...call(p), p.items, p.stored]),
       joiners.map(call),
       fresh,
       this.members.map(({ client, handle, up, down, alive, open, gone }) => [
@@ -522,6 +528,12 @@ export class World {
       ]),
     ]);
   }
+}
+
+function entries<E extends Entry>(list: List<E>): E[] {
+  const entries: E[] = [];
+  list.forEach((entry) => entries.push(entry));
+  return entries;
 }
 
 const immediate = runtime === "node"

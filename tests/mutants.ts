@@ -32,11 +32,16 @@ const MUTANTS: Mutant[] = [
   // The owner.
   [
     "_core.ts",
-    "if (!wait || underway) this.#impatient++;",
-    "if (!wait) this.#impatient++;",
+    "if (!wait || underway) this.#impatient.add(getter);",
+    "if (!wait) this.#impatient.add(getter);",
     "queue_model",
   ],
-  ["_core.ts", "this.#keepBack(delivery);", "", "queue_model"],
+  [
+    "_core.ts",
+    "this.#back = this.#back.concat(claimed);",
+    "",
+    "queue_model",
+  ],
   ["_core.ts", "if (!uncounted) Atomics.sub", "Atomics.sub", "queue_model"],
   [
     "_core.ts",
@@ -52,8 +57,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "if (!before) this.#back.sort",
-    "if (before) this.#back.sort",
+    "this.#back.sort((a, b) => (b.index - a.index) | 0);",
+    "",
     "queue_model",
   ],
   [
@@ -76,8 +81,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "if (alive && delivery.items",
-    "if (delivery.items",
+    "if (alive && items.some",
+    "if (items.some",
     "queue_model",
   ],
   ["_core.ts", "this.#forgetJoiners(handle);", "", "queue_model queue"],
