@@ -8,13 +8,13 @@
  *  1. PUT item, PUT_SEVERAL items →        stores, or delivers to a waiting get
  *  Put, no room or no words (`PUTS` counted):
  *  1. PUT_WAIT id slot item →              stores when there is room
- *  2.                                      ← STORED id | REFUSED id why
+ *  2.                                      ← ANSWER id [why not]
  *  Put of endpoints, no room: they stay usable until there is:
  *  1. PUT_WAIT id slot (no item) →         keeps a place
- *  2.                                      ← STORED id
- *  3. PUT_PARCEL packed → (or UNPUT: one of the endpoints was closed meanwhile)
- *  4. no words, the frame says so:         ← STORED id
- *     What is put here before that lines up in the same way, behind it.
+ *  2.                                      ← ANSWER id
+ *  3. PUT_PARCEL packed id → (or nothing packed: one of the endpoints was closed meanwhile)
+ *  4.                                      ← ANSWER id
+ *     What is put here before 3 lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
  *  Get otherwise:
  *  1. GET id slot max wait →               claims, or waits, or refuses
@@ -44,7 +44,7 @@ import {
 import { NOTHING } from "./_core.ts";
 import { DONE as SENT } from "./_outbox.ts";
 import { snapshot } from "./_snapshot.ts";
-import { type GiveUp, Waiter } from "./_waiters.ts";
+import { type GiveUp, Waiter, WaitList } from "./_waiters.ts";
 import {
   ACCEPT,
   ANSWER,
@@ -66,9 +66,6 @@ import {
   PUT_PARCEL,
   PUT_WAIT,
   RECEIVED,
-  REFUSED,
-  STORED,
-  UNPUT,
 } from "./_wire.ts";
 import {
   ADMITTED,
@@ -109,20 +106,27 @@ export interface OwnerPort {
   share(): Handed;
 }
 
-/** What a call waits for at the owner. */
-interface Call {
+/** A call that waits for the owner. */
+// deno-lint-ignore no-explicit-any
+class Call extends Waiter<any> {
   id: number;
   readonly kind: "get" | "put" | "ask";
-  // deno-lint-ignore no-explicit-any
-  readonly waiter: Waiter<any>;
-  slot: number;
+  slot = 0;
   /** Of a get: the most items, a list or not, whether it may wait. */
-  max: number;
-  single: boolean;
-  wait: boolean;
-  /** A put that was given up and waits for the owner's word. */
+  max = 0;
+  single = false;
+  wait = false;
+  /** Of a put that keeps a place: what to post then. */
+  draft: Draft | undefined;
+  /** It was given up and waits for the owner's word. */
+  givenUp = false;
   reason: unknown;
-  givenUp: boolean;
+
+  constructor(id: number, kind: Call["kind"]) {
+    super();
+    this.id = id;
+    this.kind = kind;
+  }
 }
 
 /** An item of a `put_many` whose own put decides: it holds an endpoint, or cannot be cloned. */
@@ -164,7 +168,7 @@ export class Client implements Endpoint {
   /** Items that the owner handed over since copies were last found claimed. */
   #served = 0;
   #lastPut: Promise<void> = SENT;
-  /** Puts that keep a place at the owner, and post their item then. */
+  /** Calls with a draft: later puts line up behind them. */
   #drafts = 0;
   /** Calls of `put_many` under way. */
   #running = 0;
@@ -173,7 +177,7 @@ export class Client implements Endpoint {
   /** The owner has all that was put here. */
   #flushed = false;
   #detached = false;
-  readonly #joining = new Set<Waiter<void>>();
+  readonly #joining = new WaitList<Waiter<void>>();
   #abandoned = false;
 
   constructor(
@@ -203,14 +207,16 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (this.gone) return Promise.reject(ownerGone("put"));
-    const { words } = this;
     try {
+      this.#live("put");
+      const { words } = this;
       if (words) {
-        if (Atomics.load(words, STATE) !== OPEN) throw shutDown("put");
+        if (Atomics.load(words, STATE) !== OPEN) {
+          throw refusal("put", "shutdown");
+        }
         if (this.#drafts === 0) {
           if (this.#reserve(1) === 1) return this.#putAdmitted(value, transfer);
-          if (timeout <= 0) throw full();
+          if (timeout <= 0) throw refusal("put", "full");
         }
       }
       return this.#putWaiting(value, transfer, timeout, signal);
@@ -243,14 +249,11 @@ export class Client implements Endpoint {
       if (!transfer?.length) {
         try {
           return this.owner.put(value);
-        } catch (refusal) {
-          const draft = prepare(value, undefined);
-          if (draft === undefined) throw refusal;
-          this.#postDraft(draft);
-          return SENT;
+        } catch {
+          // It holds endpoints, or cannot be cloned, as `prepare` finds.
         }
       }
-      this.#postDraft(prepare(value, transfer)!);
+      this.#postDraft(prepare(value, transfer));
       return SENT;
     } catch (error) {
       this.#unreserve(1);
@@ -273,102 +276,39 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (transfer?.length) {
-      return this.#putDraft(prepare(value, transfer)!, timeout, signal);
-    }
-    if (this.#drafts > 0) return this.#putBehind(value, timeout, signal);
-    try {
-      return this.#offer([value], undefined, timeout, signal);
-    } catch (refusal) {
-      const draft = prepare(value, undefined);
-      if (draft === undefined) throw refusal;
-      return this.#putDraft(draft, timeout, signal);
-    }
-  }
-
-  #putDraft(
-    draft: Draft,
-    timeout: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    if (draft.plain && this.#drafts === 0) {
-      return this.#offer([draft.value], draft.moved, timeout, signal);
-    }
-    // The endpoints stay here, in use, until there is a place for them.
-    return this.#putPlaced(timeout, signal, (id) => this.#postDraft(draft, id));
-  }
-
-  /** Puts after an item that has kept its place and is not posted yet. */
-  #putBehind(
-    value: unknown,
-    timeout: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    let copy: unknown;
-    try {
-      copy = snapshot(value);
-    } catch (refusal) {
-      const draft = prepare(value, undefined);
-      if (draft === undefined) throw refusal;
-      return this.#putDraft(draft, timeout, signal);
-    }
-    return this.#putPlaced(timeout, signal, (id) => {
-      this.owner.post([PUT, copy, 0, id]);
-    });
-  }
-
-  /** Keeps a place, and calls `post` when it is there. */
-  async #putPlaced(
-    timeout: number,
-    signal: AbortSignal | undefined,
-    post: (id: number | undefined) => void,
-  ): Promise<void> {
-    this.#drafts++;
-    let stored: Promise<void> | undefined;
-    try {
-      await this.#offer([], undefined, timeout, signal);
+    if (!transfer?.length && this.#drafts === 0) {
       try {
-        stored = this.#postPlaced(post);
-      } catch (error) {
-        this.owner.post([UNPUT]);
-        throw error;
+        return this.#offer(timeout, signal, [value]);
+      } catch {
+        // As above.
       }
-    } finally {
-      this.#drafts--;
     }
-    await stored;
+    const draft = prepare(value, transfer);
+    return draft.plain && this.#drafts === 0
+      ? this.#offer(timeout, signal, [draft.value], draft.moved)
+      // The endpoints stay here, in use, until there is a place for them.
+      : this.#offer(timeout, signal, [], undefined, draft);
   }
 
-  /** Without shared words only the owner can say that an item is there. */
-  #postPlaced(
-    post: (id: number | undefined) => void,
-  ): Promise<void> | undefined {
-    if (this.words) return void post(undefined);
-    const call = this.#call<void>("put", Infinity, undefined);
-    try {
-      post(call.id);
-    } catch (error) {
-      this.#drop(call, error);
-      throw error;
-    }
-    return call.waiter.promise;
-  }
-
-  /** Lines up at the owner; throws when an item cannot be cloned. */
+  /** Lines up at the owner, with a place for the draft if there is one; throws when an item cannot be cloned. */
   #offer(
-    items: unknown[],
-    transfer: Transferable[] | undefined,
     timeout: number,
     signal: AbortSignal | undefined,
+    items: unknown[],
+    transfer?: Transferable[],
+    draft?: Draft,
   ): Promise<void> {
     // Several are not stored at one moment: only the owner can end that.
-    const slotted = items.length < 2;
-    const call = this.#call<void>("put", timeout, signal, slotted);
+    const call = this.#call("put", timeout, signal, items.length < 2);
     const { words, mine } = this;
     if (words) {
       // Side by side: a thread is not terminated between the two.
       Atomics.add(mine!, OFFERED, 1);
       Atomics.add(words, PUTS, 1);
+    }
+    if (draft) {
+      call.draft = draft;
+      this.#drafts++;
     }
     try {
       const frame = [PUT_WAIT, call.id, call.slot, items, timeout > 0];
@@ -378,19 +318,25 @@ export class Client implements Endpoint {
         Atomics.sub(mine!, OFFERED, 1);
         Atomics.sub(words, PUTS, 1);
       }
-      this.#drop(call, error);
+      call.promise.catch(() => {});
+      this.#end(call, error);
       throw error;
     }
-    if (this.#detached) call.waiter.letGo();
+    if (this.#detached) call.letGo();
     this.#arm(call, timeout, signal);
-    return call.waiter.promise;
+    return call.promise;
   }
 
-  /** Ends a call that has not begun. */
-  #drop(call: Call, error: unknown): void {
-    this.#forget(call);
-    call.waiter.promise.catch(() => {});
-    call.waiter.fail(error);
+  /** The place of a draft is there. */
+  #place(call: Call, draft: Draft): void {
+    call.draft = undefined;
+    this.#drafts--;
+    try {
+      this.#postDraft(draft, call.id);
+    } catch (error) {
+      this.owner.post([PUT_PARCEL]);
+      this.#end(call, error);
+    }
   }
 
   async putMany(
@@ -411,7 +357,7 @@ export class Client implements Endpoint {
           if (++spell === SPELL) {
             spell = 0;
             await turn();
-            if (timeout > 0 && left() === 0) throw full();
+            if (timeout > 0 && left() === 0) throw refusal("put", "full");
           }
           if (signal?.aborted) throw signal.reason;
           await this.put(item, undefined, left(), signal);
@@ -444,8 +390,8 @@ export class Client implements Endpoint {
       if (signal?.aborted) throw signal.reason;
       let end = at;
       while (end < items.length && !(items[end] instanceof Alone)) end++;
-      if (end > at + 1 && this.#drafts === 0 && !this.gone) {
-        await this.#offer(items.slice(at, end), undefined, left(), signal);
+      if (end > at && this.#drafts === 0) {
+        await this.#offer(left(), signal, items.slice(at, end));
         at = end;
       } else {
         const item = items[at++];
@@ -485,8 +431,8 @@ export class Client implements Endpoint {
   // --- Getting -------------------------------------------------------------------
 
   get(timeout: number, signal: AbortSignal | undefined): Promise<unknown> {
-    if (this.gone) return Promise.reject(ownerGone("get"));
     try {
+      this.#live("get");
       if (this.#gets === 0) {
         const item = this.#claim();
         if (item !== NOTHING) return Promise.resolve(item);
@@ -502,8 +448,8 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<unknown[]> {
-    if (this.gone) return Promise.reject(ownerGone("get"));
     try {
+      this.#live("get");
       const items = this.#gets === 0 ? this.#claimSeveral(max) : undefined;
       if (items) return Promise.resolve(items);
       return this.#ask(max, false, timeout, signal);
@@ -602,28 +548,31 @@ export class Client implements Endpoint {
     }
   }
 
-  #ask<T>(
+  #ask(
     max: number,
     single: boolean,
     timeout: number,
     signal: AbortSignal | undefined,
-  ): Promise<T> {
+    // deno-lint-ignore no-explicit-any
+  ): Promise<any> {
     const { words } = this;
     const wait = timeout > 0;
     if (words) {
       const state = Atomics.load(words, STATE);
       const none = sizeOf(words) === 0;
-      if (state === DROPPED || (none && state !== OPEN)) throw shutDown("get");
-      if (none && !wait) throw empty();
+      if (state === DROPPED || (none && state !== OPEN)) {
+        throw refusal("get", "shutdown");
+      }
+      if (none && !wait) throw refusal("get", "empty");
     }
-    const call = this.#call<T>("get", timeout, signal);
+    const call = this.#call("get", timeout, signal);
     call.single = single;
     call.max = max;
     call.wait = wait;
     this.#gets++;
     this.#postGet(call);
     this.#arm(call, timeout, signal);
-    return call.waiter.promise;
+    return call.promise;
   }
 
   #postGet({ id, slot, max, wait }: Call): void {
@@ -633,34 +582,22 @@ export class Client implements Endpoint {
 
   // --- Calls that wait -------------------------------------------------------------
 
-  #call<T>(
+  #call(
     kind: Call["kind"],
     timeout: number,
     signal: AbortSignal | undefined,
     slotted = kind !== "ask",
   ): Call {
-    const id = this.#newId();
-    const waiter = new Waiter<T>();
-    let slot = 0;
+    this.#live(kind);
+    const call = new Call(this.#newId(), kind);
     // A get may also end by a copy that comes before its answer.
     const canEnd = kind === "get" || signal !== undefined ||
       (timeout > 0 && timeout < Infinity);
     if (canEnd && slotted && this.#freeSlots.length > 0) {
-      slot = this.#freeSlots.pop()!;
-      Atomics.store(this.mine!, slot, id);
+      call.slot = this.#freeSlots.pop()!;
+      Atomics.store(this.mine!, call.slot, call.id);
     }
-    const call: Call = {
-      id,
-      kind,
-      waiter,
-      slot,
-      max: 0,
-      single: false,
-      wait: false,
-      reason: undefined,
-      givenUp: false,
-    };
-    this.#calls.set(id, call);
+    this.#calls.set(call.id, call);
     return call;
   }
 
@@ -673,6 +610,7 @@ export class Client implements Endpoint {
   #forget(call: Call): void {
     if (!this.#calls.delete(call.id)) return;
     if (call.kind === "get") this.#gets--;
+    if (call.draft) this.#drafts--;
     if (call.slot > 0) {
       Atomics.store(this.mine!, call.slot, 0);
       this.#freeSlots.push(call.slot);
@@ -681,45 +619,38 @@ export class Client implements Endpoint {
     else this.#closeIfEnded();
   }
 
+  #end(call: Call, error: unknown): void {
+    this.#forget(call);
+    call.fail(error);
+  }
+
   #arm(call: Call, timeout: number, signal: AbortSignal | undefined): void {
-    if (call.waiter.done || (timeout <= 0 && !signal)) return;
-    call.waiter.arm(timeout > 0 ? timeout : Infinity, signal, (why) => {
+    if (timeout <= 0 && !signal) return;
+    call.arm(timeout > 0 ? timeout : Infinity, signal, (why) => {
       this.#giveUp(call, why, signal);
     });
   }
 
   #giveUp(call: Call, why: GiveUp, signal: AbortSignal | undefined): void {
-    const reason = why === "abort"
-      ? signal!.reason
-      : call.kind === "get"
-      ? empty()
-      : full();
-    const asks = why === "timeout" && call.kind === "get" &&
-      this.#mayHaveItems();
-    const { slot } = call;
-    const ended = slot > 0 && !asks && endSlot(this.mine!, slot, call.id);
-    if (slot > 0 && !asks && !ended && Atomics.load(this.mine!, slot) === 0) {
+    const { id, kind, slot } = call;
+    // Only the owner can say that a get finds nothing, however late.
+    const late = why === "timeout" && kind === "get" &&
+      (!this.words || sizeOf(this.words) > 0);
+    const ended = slot > 0 && !late && endSlot(this.mine!, slot, id);
+    if (slot > 0 && !late && !ended && Atomics.load(this.mine!, slot) === 0) {
       return; // Served already: the answer is on its way.
     }
+    if (call.givenUp && !ended) return;
+    call.givenUp = true;
+    call.reason = why === "abort"
+      ? signal!.reason
+      : refusal(kind, kind === "get" ? "empty" : "full");
     // At once: no put may be refused for one that waits no more.
-    if (ended && call.kind === "put") Atomics.sub(this.words!, PUTS, 1);
+    if (ended && kind === "put") Atomics.sub(this.words!, PUTS, 1);
     if (
-      !ended &&
-      (asks || call.kind === "put" || (call.kind === "get" && this.words))
-    ) {
-      if (call.givenUp) return;
-      call.givenUp = true;
-      call.reason = reason;
-      return this.owner.post([CANCEL, call.id, asks]);
-    }
-    this.#forget(call);
-    call.waiter.fail(reason);
-    this.owner.post([CANCEL, call.id]);
-  }
-
-  /** Whether only the owner can say that a get finds nothing, however late. */
-  #mayHaveItems(): boolean {
-    return this.words === undefined || sizeOf(this.words) > 0;
+      ended || kind === "ask" || (kind === "get" && !this.words && !late)
+    ) this.#end(call, call.reason);
+    this.owner.post([CANCEL, id, late]);
   }
 
   // --- Frames of the owner -----------------------------------------------------------
@@ -733,18 +664,13 @@ export class Client implements Endpoint {
         if (!isCount(id) || !isCount(d) || !Array.isArray(e)) return;
         if (d > e.length || !areIndices(f, d)) return;
         return this.#items(call, Number(b), Number(c) | 0, d, e, f);
-      case STORED:
-        if (call?.kind !== "put") return;
-        this.#forget(call);
-        return void call.waiter.settle(undefined);
-      case REFUSED:
-        if (!call || call.kind === "ask") return;
-        this.#forget(call);
-        return void call.waiter.fail(refusal(call, b));
       case ANSWER:
-        if (call?.kind !== "ask") return;
+        if (!call) return;
+        if (call.draft && c === undefined) return this.#place(call, call.draft);
         this.#forget(call);
-        return void call.waiter.settle(b);
+        if (c === undefined) call.settle(b);
+        else call.fail(call.givenUp ? call.reason : refusal(call.kind, c));
+        return;
       case OFFER:
         if (!isCount(id)) return;
         return this.owner.post([ACCEPT, id, call?.kind === "get"]);
@@ -788,9 +714,9 @@ export class Client implements Endpoint {
     try {
       if (items.length > claimed) items.length = claimed;
       for (const i of packed) items[i] = unpack(items[i]);
-      call.waiter.settle(call.single ? items[0] : items);
+      call.settle(call.single ? items[0] : items);
     } catch (error) {
-      call.waiter.fail(error);
+      call.fail(error);
     }
     // Last: in the owner's own thread the next get may be served in here.
     if (this.words) this.#ring();
@@ -802,7 +728,7 @@ export class Client implements Endpoint {
     if (this.#gets === 0) return;
     for (const call of this.#calls.values()) {
       if (call.kind !== "get") continue;
-      const { slot, id, max, single, waiter } = call;
+      const { slot, id, max } = call;
       if (slot === 0 || this.#claimable(max) === 0) return;
       // Not if the owner has served it: its answer is on its way.
       if (!endSlot(this.mine!, slot, id)) return;
@@ -815,7 +741,7 @@ export class Client implements Endpoint {
         return this.#postGet(call);
       }
       this.#forget(call);
-      waiter.settle(single ? items[0] : items);
+      call.settle(call.single ? items[0] : items);
     }
   }
 
@@ -834,23 +760,24 @@ export class Client implements Endpoint {
 
   // --- Questions ---------------------------------------------------------------------
 
-  size(): Promise<number> {
-    if (this.gone) return Promise.reject(ownerGone("count"));
-    if (this.words) return Promise.resolve(sizeOf(this.words));
-    if (this.#finalSize !== undefined) return Promise.resolve(this.#finalSize);
-    return this.#question("size", undefined, undefined);
+  async size(): Promise<number> {
+    this.#live("count");
+    return this.words
+      ? sizeOf(this.words)
+      : this.#finalSize ?? await this.#question("size");
   }
 
-  shutdown(immediate: boolean): Promise<void> {
-    if (this.gone) return Promise.reject(ownerGone("shut down"));
-    return this.#question("shutdown", immediate, undefined).then(() => {});
+  async shutdown(immediate: boolean): Promise<void> {
+    this.#live("shut down");
+    await this.#question("shutdown", immediate);
   }
 
   async taskDone(): Promise<void> {
-    if (this.gone) throw ownerGone("mark a task as done");
+    this.#live("mark a task as done");
     const { words } = this;
-    const done = words ? finishTask(words) : this.#finalSize === undefined &&
-      await this.#question("done", undefined, undefined);
+    const done = words
+      ? finishTask(words)
+      : this.#finalSize === undefined && await this.#question("done");
     if (!done) {
       throw new RangeError(
         "Cannot mark a task as done: task_done() called too many times",
@@ -861,31 +788,34 @@ export class Client implements Endpoint {
     }
   }
 
-  join(signal: AbortSignal | undefined): Promise<void> {
-    if (this.gone) return Promise.reject(ownerGone("join"));
+  async join(signal: AbortSignal | undefined): Promise<void> {
+    this.#live("join");
     if (this.words ? allDone(this.words) : this.#finalSize !== undefined) {
-      return SENT;
+      return;
     }
-    return this.#question("join", undefined, signal).then(() => {});
+    await this.#question("join", undefined, signal);
   }
 
-  #question<T>(
+  #question(
     question: string,
-    argument: unknown,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    const call = this.#call<T>("ask", Infinity, signal);
+    argument?: boolean,
+    signal?: AbortSignal,
+    // deno-lint-ignore no-explicit-any
+  ): Promise<any> {
+    const call = this.#call("ask", Infinity, signal);
     this.owner.post([ASK, call.id, question, argument]);
     this.#arm(call, Infinity, signal);
-    return call.waiter.promise;
+    return call.promise;
+  }
+
+  #live(what: string): void {
+    if (this.gone) throw refusal(what, "gone");
   }
 
   /** Throws when it cannot be shared. */
   check(): void {
-    if (this.closed) {
-      throw new OSError("Cannot hand over the queue: the queue is closed");
-    }
-    if (this.gone) throw ownerGone("hand over the queue");
+    if (this.closed) throw refusal("hand over the queue", "closed");
+    this.#live("hand over the queue");
   }
 
   /** Makes one more handle; this one stays open. */
@@ -902,8 +832,7 @@ export class Client implements Endpoint {
     for (const call of [...this.#calls.values()]) {
       if (call.kind !== "get") continue;
       if (call.slot > 0) endSlot(this.mine!, call.slot, call.id);
-      this.#forget(call);
-      call.waiter.fail(handleClosed("get"));
+      this.#end(call, refusal("get", "cancelled"));
     }
     this.#dropCopies();
     this.owner.post([CLOSE]);
@@ -913,8 +842,7 @@ export class Client implements Endpoint {
   #ownerHasAll(): void {
     if (this.#running > 0) return; // it will be asked again
     this.#flushed = true;
-    for (const waiter of this.#joining) waiter.settle(undefined);
-    this.#joining.clear();
+    this.#joined();
     // The words answer what can still be asked of a plain queue.
     if (this.#abandoned || (this.words && !this.joinable)) this.#closePort();
     else this.#closeIfEnded();
@@ -924,7 +852,7 @@ export class Client implements Endpoint {
   #closeIfEnded(): void {
     if (
       this.#finalSize !== undefined && this.#calls.size === 0 &&
-      this.#running === 0 && this.#joining.size === 0
+      this.#running === 0 && !this.#joining.first
     ) this.#closePort();
   }
 
@@ -935,25 +863,27 @@ export class Client implements Endpoint {
     this.owner.close();
   }
 
-  joinThread(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#flushed || this.#detached) return SENT;
-    if (this.gone) return Promise.reject(ownerGone("join the thread"));
+  async joinThread(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#flushed || this.#detached) return;
+    this.#live("join the thread");
     const waiter = new Waiter<void>();
-    this.#joining.add(waiter);
+    this.#joining.push(waiter);
     waiter.arm(Infinity, signal, () => {
-      this.#joining.delete(waiter);
       waiter.fail(signal!.reason);
       this.#closeIfEnded();
     });
-    return waiter.promise;
+    await waiter.promise;
+  }
+
+  #joined(): void {
+    while (this.#joining.first) this.#joining.first.settle(undefined);
   }
 
   cancelJoinThread(): void {
     this.#detached = true;
-    for (const waiter of this.#joining) waiter.settle(undefined);
-    this.#joining.clear();
+    this.#joined();
     for (const call of this.#calls.values()) {
-      if (call.kind === "put") call.waiter.letGo();
+      if (call.kind === "put") call.letGo();
     }
   }
 
@@ -962,30 +892,19 @@ export class Client implements Endpoint {
     if (this.gone || this.#portClosed) return;
     this.gone = true;
     for (const call of [...this.#calls.values()]) {
-      this.#forget(call);
-      call.waiter.fail(ownerGone(call.kind));
+      this.#end(call, refusal(call.kind, "gone"));
     }
-    for (const waiter of this.#joining) {
-      waiter.fail(ownerGone("join the thread"));
-    }
-    this.#joining.clear();
+    this.#joining.failAll(() => refusal("join the thread", "gone"));
     this.#dropCopies();
     this.#closePort();
   }
 
   /** For tests: what decides its next steps. */
-  inspect(): unknown[] {
-    const calls = [...this.#calls.values()].map((call) => [
-      call.id,
-      call.kind,
-      call.slot,
-      call.givenUp,
-    ]);
-    const copies = this.#copies.slice(this.#at);
+  inspect(): [Map<number, Call>, unknown[], number, number, ...unknown[]] {
     return [
-      calls,
-      copies,
-      copies.length > 0 ? this.#index : 0,
+      this.#calls,
+      this.#copies,
+      this.#index,
       this.#at,
       this.#gets,
       this.#freeSlots,
@@ -993,10 +912,8 @@ export class Client implements Endpoint {
       this.#served,
       this.#flushed,
       this.#portClosed,
-      this.closed,
-      this.gone,
       this.#detached,
-      this.#joining.size,
+      this.#joining.first,
       this.#drafts,
       this.#running,
       this.#finalSize,
@@ -1008,7 +925,7 @@ export class Client implements Endpoint {
     this.#abandoned = true;
     if (this.#calls.size > 0 || this.#running > 0) return;
     this.close();
-    if (this.#joining.size === 0) this.#closePort();
+    if (!this.#joining.first) this.#closePort();
   }
 }
 
@@ -1020,39 +937,25 @@ function now(): number {
   return performance.now();
 }
 
-function refusal(call: Call, why: unknown): unknown {
-  if (why === "shutdown") return shutDown(call.kind);
-  if (why === "full") return full();
-  if (why === "empty") return empty();
-  if (why === "malformed") {
-    return new TypeError("Cannot get: the item is malformed, and was dropped");
-  }
-  return call.givenUp ? call.reason : handleClosed(call.kind);
-}
-
 function areIndices(field: unknown, below: number): boolean {
   return field === undefined || Array.isArray(field) &&
       field.every((index) => isCount(index) && index < below);
 }
 
-function handleClosed(what: string): OSError {
-  return new OSError(`Cannot ${what}: the queue is closed`);
-}
-
-function empty(): Empty {
-  return new Empty("Cannot get: the queue is empty");
-}
-
-function full(): Full {
-  return new Full("Cannot put: the queue is full");
-}
-
-function shutDown(what: string): ShutDown {
-  return new ShutDown(`Cannot ${what}: the queue has been shut down`);
-}
-
-function ownerGone(what: string): EOFError {
-  return new EOFError(
-    `Cannot ${what}: the thread that owns the queue has ended`,
-  );
+function refusal(what: string, why: unknown): Error {
+  const cannot = `Cannot ${what}: `;
+  switch (why) {
+    case "empty":
+      return new Empty(cannot + "the queue is empty");
+    case "full":
+      return new Full(cannot + "the queue is full");
+    case "shutdown":
+      return new ShutDown(cannot + "the queue has been shut down");
+    case "malformed":
+      return new TypeError(cannot + "the item is malformed, and was dropped");
+    case "gone":
+      return new EOFError(cannot + "the thread that owns the queue has ended");
+    default:
+      return new OSError(cannot + "the queue is closed");
+  }
 }

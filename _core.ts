@@ -44,9 +44,6 @@ import {
   PUT_WAIT,
   RECEIVED,
   type Refusal,
-  REFUSED,
-  STORED,
-  UNPUT,
 } from "./_wire.ts";
 import {
   ADMITTED,
@@ -223,25 +220,19 @@ export class QueueCore {
     switch (tag) {
       case PUT:
         if (missing(handle) <= 0) return;
-        this.put(handle, text ? a : new Odd(a));
-        if (isCount(c) && c > 0) handle.send([STORED, c, 1]);
-        return;
+        return this.put(handle, text ? a : new Odd(a), c);
       case PUT_SEVERAL:
         if (!Array.isArray(a) || a.length > missing(handle)) return;
         return this.#putSeveral(handle, text ? a : a.map(odd));
       case PUT_PARCEL:
-        if (missing(handle) <= 0 || !isParcel(a)) return;
-        this.put(handle, new Parcel(a, transferOf(a)));
-        if (isCount(b) && b > 0) handle.send([STORED, b, 1]);
-        return;
+        if (missing(handle) <= 0) return;
+        if (!isParcel(a)) return this.#unput(handle);
+        return this.put(handle, new Parcel(a, transferOf(a)), b);
       case PUT_WAIT:
         if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
           return;
         }
         return this.#offer(handle, a, b, text ? c : c.map(odd), d === true);
-      case UNPUT:
-        if (missing(handle) > 0) this.#unput(handle);
-        return;
       case GET:
         if (!isNew(handle, a) || !isSlot(handle, b)) return;
         if (!isCount(c) || c < 1) return;
@@ -271,11 +262,12 @@ export class QueueCore {
 
   // --- Items in ------------------------------------------------------------------
 
-  /** An item that was admitted through the words has arrived. */
-  put(handle: Handle, item: unknown): void {
+  /** An item that was admitted has arrived; `id`: a call that waits for that. */
+  put(handle: Handle, item: unknown, id?: unknown): void {
     handle.arrived = (handle.arrived + 1) | 0;
     this.#store.push(item);
     this.#arrived(1);
+    if (isCount(id)) handle.send([ANSWER, id]);
     if (handle.closed) this.#confirmClose(handle);
   }
 
@@ -373,7 +365,7 @@ export class QueueCore {
 
   /** A handle gives up a place that it was admitted to. */
   #unput(handle: Handle): void {
-    this.#countAdmitted(handle, -1);
+    handle.arrived = (handle.arrived + 1) | 0;
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
     if (handle.closed) this.#confirmClose(handle);
@@ -387,13 +379,12 @@ export class QueueCore {
 
   /** @param uncounted Its handle has given it up, and takes it out of `PUTS`. */
   #endPut(putter: Putter, why?: Refusal, uncounted = false): void {
-    const { handle, id, stored } = putter;
+    const { handle, id } = putter;
     this.#putters.remove(putter);
     handle.calls.delete(id);
     if (!uncounted) Atomics.sub(this.words, PUTS, 1);
     handle.puts--;
-    if (why === undefined) handle.send([STORED, id, stored]);
-    else handle.send([REFUSED, id, why, stored]);
+    handle.send([ANSWER, id, undefined, why]);
     if (handle.closed) this.#confirmClose(handle);
   }
 
@@ -460,7 +451,7 @@ export class QueueCore {
     max: number,
     wait: boolean,
   ): void {
-    if (handle.closed) return handle.send([REFUSED, id, "cancelled", 0]);
+    if (handle.closed) return handle.send([ANSWER, id, undefined, "cancelled"]);
     // Served meanwhile by a copy that was posted ahead.
     if (slot > 0 && Atomics.load(handle.words!, slot) !== id) return;
     handle.takes = true;
@@ -578,7 +569,7 @@ export class QueueCore {
       // What was put as a part to be moved is none: found out only now.
       handle.inFlight.pop();
       this.#restore(this.#withoutParcels(claimed));
-      handle.send([REFUSED, id, "malformed", 0]);
+      handle.send([ANSWER, id, undefined, "malformed"]);
     }
     if (handle.local) this.#trim(handle);
   }
@@ -704,7 +695,7 @@ export class QueueCore {
       this.#hurry(call);
     } else {
       this.#endGet(call);
-      handle.send([REFUSED, call.id, "cancelled", 0]);
+      handle.send([ANSWER, call.id, undefined, "cancelled"]);
       this.#serve();
     }
   }
@@ -740,7 +731,12 @@ export class QueueCore {
       getter.underway = undefined;
       if (wait) continue;
       this.#endGet(getter);
-      handle.send([REFUSED, id, this.#drained() ? "shutdown" : "empty", 0]);
+      handle.send([
+        ANSWER,
+        id,
+        undefined,
+        this.#drained() ? "shutdown" : "empty",
+      ]);
     }
   }
 
@@ -896,7 +892,7 @@ export class QueueCore {
     this.#getters.forEach((getter) => {
       this.#endGet(getter);
       if (!this.#isLive(getter)) return;
-      getter.handle.send([REFUSED, getter.id, "shutdown", 0]);
+      getter.handle.send([ANSWER, getter.id, undefined, "shutdown"]);
     });
   }
 

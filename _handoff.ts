@@ -241,16 +241,15 @@ export class Draft {
  * Everything is checked; the parts are transferred, the endpoints stay.
  *
  * @param through The pipe that it is to travel through, which must not be its own.
- * @returns `undefined` when the value holds no endpoint and nothing is to be transferred.
+ * @returns The snapshot; `plain` when the value holds nothing of the kind.
  */
 export function prepare(
   value: unknown,
   transfer: readonly Transferable[] | undefined,
   through?: string,
-): Draft | undefined {
+): Draft {
   const survey = new Survey();
   const copy = survey.copy(value, []);
-  if (survey.endpoints.length === 0 && !transfer?.length) return undefined;
   for (const endpoint of survey.endpoints) endpoint.check(through);
   const list = [...transfer ?? []];
   if (list.length > 0 && failedClonesMove()) rehearse(copy, list);

@@ -304,19 +304,16 @@ export class Link implements Endpoint {
   #push(value: unknown): Promise<void> {
     try {
       return this.#outbox.push(value);
-    } catch (refusal) {
+    } catch {
       // The platform refuses endpoints: only now is it worth looking for them.
-      if (!this.#sendParcel(value)) throw refusal;
+      this.#sendParcel(value);
       return DONE;
     }
   }
 
-  #sendParcel(value: unknown, transfer?: readonly Transferable[]): boolean {
-    const draft = prepare(value, transfer, this.pipe);
-    if (draft === undefined) return false;
-    const parcel = draft.commit();
+  #sendParcel(value: unknown, transfer?: readonly Transferable[]): void {
+    const parcel = prepare(value, transfer, this.pipe).commit();
     this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, value);
-    return true;
   }
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {

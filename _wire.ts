@@ -33,12 +33,10 @@ export const CUT = 0x1dc0_0109;
 export const PUT = 0x1dc0_0110;
 /** `[PUT_SEVERAL, items, weight?]`: several of them. */
 export const PUT_SEVERAL = 0x1dc0_0111;
-/** `[PUT_PARCEL, packed, id?]`: as PUT, with endpoints or transferred parts; with an id it is to be answered by STORED. */
+/** `[PUT_PARCEL, packed?, id?]`: as PUT, with endpoints or transferred parts; without: gives the place up. */
 export const PUT_PARCEL = 0x1dc0_0112;
 /** `[PUT_WAIT, id, slot, items, wait]`: to be stored when there is room; no items: keep a place. */
 export const PUT_WAIT = 0x1dc0_0113;
-/** `[UNPUT]`: gives up a place that was kept. */
-export const UNPUT = 0x1dc0_0114;
 /** `[GET, id, slot, max, wait]`: asks for up to `max` items. */
 export const GET = 0x1dc0_0115;
 /** `[MORE]`: asks for copies of the next items, unclaimed. */
@@ -63,12 +61,8 @@ export const ACCEPT = 0x1dc0_011e;
 // --- Queues, owner to handle -------------------------------------------------
 /** `[ITEMS, id, seq, first, claimed, items, parcels?]`: items for get `id`, then unclaimed copies; `first` is the number of the first copy, `parcels` says which of the claimed ones are packed. */
 export const ITEMS = 0x1dc0_0120;
-/** `[STORED, id, count]`: a waiting put is done. */
-export const STORED = 0x1dc0_0121;
-/** `[REFUSED, id, why, count]`: a get or put ended without; `count` items were stored. */
-export const REFUSED = 0x1dc0_0122;
-/** `[ANSWER, id, value]`: answers ASK. */
-export const ANSWER = 0x1dc0_0123;
+/** `[ANSWER, id, value, why?]`: ends a call; `why`: without what it asked for. A put that keeps a place has it, or is stored. */
+export const ANSWER = 0x1dc0_0121;
 /** `[CLOSED]`: answers CLOSE, when all that the handle has put is stored. */
 export const CLOSED = 0x1dc0_0124;
 /** `[OFFER, id]`: items with endpoints in them are there for get `id`, if it still waits. */

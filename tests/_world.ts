@@ -16,6 +16,7 @@ import { DONE as SENT } from "../_outbox.ts";
 import { remoteClient } from "../_owner.ts";
 import { plain, stored } from "../_snapshot.ts";
 import {
+  ANSWER,
   EOF,
   type Frame,
   FREED,
@@ -26,7 +27,6 @@ import {
   PUT_SEVERAL,
   PUT_WAIT,
   RECEIVED,
-  STORED,
 } from "../_wire.ts";
 import {
   BACK,
@@ -272,14 +272,14 @@ export class World {
   }
 
   /** The owner serves a call: those that came earlier have been served. */
-  #sending(member: Member, [tag, id, , , claimed]: Frame): void {
+  #sending(member: Member, [tag, id, , why, claimed]: Frame): void {
     const served = tag === ITEMS && claimed as number > 0
       ? entries(this.core.inspect().getters)
-      : tag === STORED
+      : tag === ANSWER && why === undefined
       ? entries(this.core.inspect().putters)
       : [];
     const mine = this.#arrival(member.handle, id) ?? Infinity;
-    if (mine === Infinity) return; // a parcel that had its place
+    if (mine === Infinity) return; // a parcel that had its place, or a question
     for (const { handle, id } of served) {
       assert(this.#arrival(handle, id)! > mine, "served in the order of calls");
     }
@@ -348,7 +348,9 @@ export class World {
     for (const { item } of back) found.add(numberOf(item));
     for (const { up } of this.members) {
       for (const [tag, item] of up) {
-        if (tag === PUT || tag === PUT_PARCEL) found.add(numberOf(item));
+        if (tag === PUT || (tag === PUT_PARCEL && item)) {
+          found.add(numberOf(item));
+        }
         if (tag === PUT_SEVERAL) {
           for (const each of item as unknown[]) found.add(numberOf(each));
         }
@@ -510,7 +512,7 @@ export class World {
         alive,
         open,
         gone,
-        client.inspect(),
+        inspect(client),
         handle.words && [...handle.words],
         handle.admitted,
         handle.arrived,
@@ -528,6 +530,27 @@ export class World {
       ]),
     ]);
   }
+}
+
+/** What decides the next steps of a handle. */
+function inspect(client: Client): unknown[] {
+  const [calls, copies, index, at, ...rest] = client.inspect();
+  const left = copies.slice(at);
+  return [
+    [...calls.values()].map(({ id, kind, slot, givenUp, draft }) => [
+      id,
+      kind,
+      slot,
+      givenUp,
+      draft !== undefined,
+    ]),
+    left,
+    left.length > 0 ? index : 0,
+    at,
+    ...rest,
+    client.closed,
+    client.gone,
+  ];
 }
 
 function entries<E extends Entry>(list: List<E>): E[] {

@@ -86,7 +86,12 @@ const MUTANTS: Mutant[] = [
     "queue_model",
   ],
   ["_core.ts", "this.#forgetJoiners(handle);", "", "queue_model queue"],
-  ["_core.ts", "if (missing(handle) <= 0) return;", "", "fuzz"],
+  [
+    "_core.ts",
+    "if (missing(handle) <= 0) return;\n        return",
+    "return",
+    "fuzz",
+  ],
   [
     "_core.ts",
     "if (item instanceof Parcel) drop(item.message);",
@@ -115,12 +120,12 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    `if (ended && call.kind === "put") Atomics.sub`,
-    "if (ended && call.id < 0) Atomics.sub",
+    `if (ended && kind === "put") Atomics.sub`,
+    "if (ended && id < 0) Atomics.sub",
     "queue_model",
   ],
   ["_client.ts", "this.#at += behind;", "this.#at += 1;", "queue_model"],
-  ["_client.ts", "[CANCEL, call.id, asks]", "[CANCEL, call.id]", "queue_model"],
+  ["_client.ts", "[CANCEL, id, late]", "[CANCEL, id]", "queue_model"],
   [
     "_client.ts",
     "this.owner.post([FREED]); // a get may",
@@ -232,8 +237,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "this.put(handle, text ? a : new Odd(a));",
-    "this.put(handle, a);",
+    "return this.put(handle, text ? a : new Odd(a), c);",
+    "return this.put(handle, a);",
     "queue",
   ],
   [
