@@ -93,27 +93,20 @@ interface Delivery {
   items: Numbered[];
 }
 
-interface Getter extends Entry {
+/** A call of a handle that waits here: a get, a put or a join. */
+interface Call extends Entry {
   handle: Handle;
   id: number;
   slot: number;
-  max: number;
   wait: boolean;
+  /** Of a get: the most items. */
+  max: number;
   /** What handles had posted when it came, and has not arrived yet. */
   underway: Map<Handle, number> | undefined;
-}
-
-interface Putter extends Entry {
-  handle: Handle;
-  id: number;
-  slot: number;
-  /** None: keeps a place. */
+  /** Of a put; none: keeps a place. */
   items: unknown[];
   stored: number;
 }
-
-/** The place of an entry that is in no list. */
-const NOWHERE = { list: undefined, previous: undefined, next: undefined };
 
 /** What {@linkcode QueueCore.take} returns when nothing can be claimed. */
 export const NOTHING: unique symbol = Symbol("nothing");
@@ -123,10 +116,10 @@ export interface CoreState {
   base: number;
   store: Deque<unknown>;
   back: Numbered[];
-  getters: List<Getter>;
-  putters: List<Putter>;
-  joiners: { handle: Handle; id: number }[];
-  impatient: Set<Getter>;
+  getters: List<Call>;
+  putters: List<Call>;
+  joiners: List<Call>;
+  impatient: Set<Call>;
   fresh: number;
 }
 
@@ -155,7 +148,7 @@ export class Handle {
   /** Items with endpoints, for gets that have not said that they still want them. */
   readonly offers: Map<number, Numbered[]> = new Map();
   /** Its calls that wait. */
-  readonly calls: Map<number, Getter | Putter> = new Map();
+  readonly calls: Map<number, Call> = new Map();
   /** Waiting puts that have come in. */
   offered = 0;
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
@@ -166,7 +159,6 @@ export class Handle {
   /** What was known of `HITS` and `MISSES` when the window was last adapted. */
   hits = 0;
   misses = 0;
-  puts = 0;
 
   constructor(
     send: Send,
@@ -190,11 +182,11 @@ export class QueueCore {
   #base = 0;
   /** Claimed items that came back, the next one last. */
   #back: Numbered[] = [];
-  readonly #getters = new List<Getter>();
+  readonly #getters = new List<Call>();
   /** Those of the getters that wait for what is on its way, if only to be refused. */
-  readonly #impatient = new Set<Getter>();
-  readonly #putters = new List<Putter>();
-  #joiners: { handle: Handle; id: number }[] = [];
+  readonly #impatient = new Set<Call>();
+  readonly #putters = new List<Call>();
+  readonly #joiners = new List<Call>();
   #ended = false;
   #released = false;
   /** Items that have come since copies were last posted unasked. */
@@ -219,15 +211,13 @@ export class QueueCore {
     const [tag, a, b, c, d] = frame;
     switch (tag) {
       case PUT:
-        if (missing(handle) <= 0) return;
-        return this.put(handle, text ? a : new Odd(a), c);
+        return this.put(handle, [text ? a : new Odd(a)], c);
       case PUT_SEVERAL:
-        if (!Array.isArray(a) || a.length > missing(handle)) return;
-        return this.#putSeveral(handle, text ? a : a.map(odd));
+        if (!Array.isArray(a)) return;
+        return this.put(handle, text ? a : a.map(odd));
       case PUT_PARCEL:
-        if (missing(handle) <= 0) return;
         if (!isParcel(a)) return this.#unput(handle);
-        return this.put(handle, new Parcel(a, transferOf(a)), b);
+        return this.put(handle, [new Parcel(a, transferOf(a))], b);
       case PUT_WAIT:
         if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
           return;
@@ -262,19 +252,14 @@ export class QueueCore {
 
   // --- Items in ------------------------------------------------------------------
 
-  /** An item that was admitted has arrived; `id`: a call that waits for that. */
-  put(handle: Handle, item: unknown, id?: unknown): void {
-    handle.arrived = (handle.arrived + 1) | 0;
-    this.#store.push(item);
-    this.#arrived(1);
-    if (isCount(id)) handle.send([ANSWER, id]);
-    if (handle.closed) this.#confirmClose(handle);
-  }
-
-  #putSeveral(handle: Handle, items: unknown[]): void {
+  /** Items that were admitted have arrived; `id`: of the call that waits for that. */
+  put(handle: Handle, items: unknown[], id?: unknown): void {
+    if (items.length > missing(handle)) return;
     handle.arrived = (handle.arrived + items.length) | 0;
     for (const item of items) this.#store.push(item);
     this.#arrived(items.length);
+    if (isCount(id)) handle.send([ANSWER, id]);
+    if (handle.closed) this.#confirmClose(handle);
   }
 
   /** The store has grown. */
@@ -314,10 +299,7 @@ export class QueueCore {
       if (((Atomics.load(words, OFFERED) - handle.offered) | 0) <= 0) return;
       handle.offered = (handle.offered + 1) | 0;
     }
-    const putter = { handle, id, slot, items, stored: 0, ...NOWHERE };
-    handle.puts++;
-    handle.calls.set(id, putter);
-    this.#putters.push(putter);
+    const putter = this.#wait(this.#putters, handle, id, slot, 0, wait, items);
     this.#admit();
     if (putter.list === undefined) return;
     if (this.#ended) this.#refusePut(putter, "cancelled");
@@ -326,15 +308,50 @@ export class QueueCore {
     } else if (!wait) this.#refusePut(putter, "full");
   }
 
+  /** A call joins those that wait. */
+  #wait(
+    list: List<Call>,
+    handle: Handle,
+    id: number,
+    slot = 0,
+    max = 0,
+    wait = true,
+    items: unknown[] = [],
+  ): Call {
+    const call: Call = {
+      handle,
+      id,
+      slot,
+      wait,
+      max,
+      underway: undefined,
+      items,
+      stored: 0,
+      list: undefined,
+      previous: undefined,
+      next: undefined,
+    };
+    handle.calls.set(id, call);
+    list.push(call);
+    return call;
+  }
+
+  /** A call waits no more. */
+  #end(call: Call): void {
+    call.list?.remove(call);
+    this.#impatient.delete(call);
+    call.handle.calls.delete(call.id);
+  }
+
   /** Whether a call has not been given up; from then on it cannot be. */
-  #isLive({ handle, slot, id }: Getter | Putter): boolean {
+  #isLive({ handle, slot, id }: Call): boolean {
     return slot === 0 || endSlot(handle.words!, slot, id);
   }
 
   /** Stores what waits, in order, as long as there is room. */
   #admit(): void {
     const { words, maxsize } = this;
-    let putter: Putter | undefined;
+    let putter: Call | undefined;
     while ((putter = this.#putters.first)) {
       if (Atomics.load(words, STATE) !== OPEN) return;
       if (reserve(words, maxsize, 1) === 0) {
@@ -345,7 +362,7 @@ export class QueueCore {
       const { handle, items } = putter;
       if (putter.stored === 0 && !this.#isLive(putter)) {
         Atomics.sub(words, TAIL, 1);
-        this.#endPut(putter, "cancelled", true);
+        this.#endPut(putter, "cancelled", false);
       } else if (items.length === 0) {
         this.#countAdmitted(handle, 1);
         this.#endPut(putter);
@@ -365,6 +382,7 @@ export class QueueCore {
 
   /** A handle gives up a place that it was admitted to. */
   #unput(handle: Handle): void {
+    if (missing(handle) <= 0) return;
     handle.arrived = (handle.arrived + 1) | 0;
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
@@ -372,32 +390,28 @@ export class QueueCore {
   }
 
   /** Ends a put that waits, unless it was given up meanwhile. */
-  #refusePut(putter: Putter, why: Refusal): void {
-    const live = putter.stored > 0 || this.#isLive(putter);
-    this.#endPut(putter, live ? why : "cancelled", !live);
+  #refusePut(putter: Call, why: Refusal): void {
+    this.#endPut(putter, why, putter.stored > 0 || this.#isLive(putter));
   }
 
-  /** @param uncounted Its handle has given it up, and takes it out of `PUTS`. */
-  #endPut(putter: Putter, why?: Refusal, uncounted = false): void {
+  /** @param counted Its handle has not given it up, and taken it out of `PUTS`. */
+  #endPut(putter: Call, why?: Refusal, counted = true): void {
     const { handle, id } = putter;
-    this.#putters.remove(putter);
-    handle.calls.delete(id);
-    if (!uncounted) Atomics.sub(this.words, PUTS, 1);
-    handle.puts--;
+    this.#end(putter);
+    if (counted) Atomics.sub(this.words, PUTS, 1);
     handle.send([ANSWER, id, undefined, why]);
     if (handle.closed) this.#confirmClose(handle);
   }
 
   /** Answers CLOSE, when all that the handle has put is here. */
   #confirmClose(handle: Handle): void {
-    if (handle.puts === 0 && missing(handle) <= 0) handle.send([CLOSED]);
+    for (const { list } of handle.calls.values()) {
+      if (list === this.#putters) return;
+    }
+    if (missing(handle) <= 0) handle.send([CLOSED]);
   }
 
   // --- Items out -------------------------------------------------------------------
-
-  #arrivedCount(): number {
-    return (this.#base + this.#store.size) | 0;
-  }
 
   /** Forgets what handles have claimed from their copies. */
   #forgetClaimed(): void {
@@ -455,19 +469,17 @@ export class QueueCore {
     // Served meanwhile by a copy that was posted ahead.
     if (slot > 0 && Atomics.load(handle.words!, slot) !== id) return;
     handle.takes = true;
-    const underway = wait && max === 1 ? undefined : this.#underway();
-    const getter = { handle, id, slot, max, wait, underway, ...NOWHERE };
-    if (!wait || underway) this.#impatient.add(getter);
-    handle.calls.set(id, getter);
-    this.#getters.push(getter);
-    this.#serve();
-    this.#refuse();
-    if (Atomics.load(this.words, STATE) !== OPEN) this.#finishShutdown();
+    const getter = this.#wait(this.#getters, handle, id, slot, max, wait);
+    if (!wait || max > 1) getter.underway = this.#underway();
+    if (!wait || getter.underway) this.#impatient.add(getter);
+    this.changed();
   }
 
   /** What has been posted and has not arrived, if anything has. */
   #underway(): Map<Handle, number> | undefined {
-    if (this.#arrivedCount() === Atomics.load(this.words, TAIL)) {
+    if (
+      ((this.#base + this.#store.size) | 0) === Atomics.load(this.words, TAIL)
+    ) {
       return undefined;
     }
     const underway = new Map<Handle, number>();
@@ -493,15 +505,9 @@ export class QueueCore {
     return false;
   }
 
-  #endGet(getter: Getter): void {
-    this.#getters.remove(getter);
-    this.#impatient.delete(getter);
-    getter.handle.calls.delete(getter.id);
-  }
-
   /** Hands out what there is to the gets that wait, in order. */
   #serve(): void {
-    let getter: Getter | undefined;
+    let getter: Call | undefined;
     while ((getter = this.#getters.first)) {
       if (getter.underway && this.#waitsForMore(getter)) return;
       if (!this.#available()) return;
@@ -513,13 +519,13 @@ export class QueueCore {
       const found = claimed.length > 0;
       if (words && live) endSlot(words, slot, -id, found ? 0 : id);
       if (live && !found) return;
-      this.#endGet(getter);
+      this.#end(getter);
       if (found) this.#deliver(handle, id, claimed);
     }
   }
 
   /** A get of several takes all that has been put, also what is on its way. */
-  #waitsForMore({ max, underway }: Getter): boolean {
+  #waitsForMore({ max, underway }: Call): boolean {
     if (max === 1 || !this.#isUnderway(underway)) return false;
     this.#forgetClaimed();
     return this.#back.length + this.#store.size < max;
@@ -542,11 +548,9 @@ export class QueueCore {
     else this.#restore(claimed);
   }
 
+  /** Posts what was claimed for a get, and copies of the next unclaimed items; nothing claimed: copies only. */
   #post(handle: Handle, id: number, claimed: Numbered[]): void {
     const count = claimed.length;
-    const seq = handle.seq = (handle.seq + 1) | 0;
-    this.#trim(handle);
-    handle.inFlight.push({ seq, items: claimed });
     const parcels: number[] = [];
     const transfer: Transferable[] = [];
     const posted = claimed.map(({ item }, i) => {
@@ -556,12 +560,18 @@ export class QueueCore {
       return item.message;
     });
     // Copies of what follows, if it follows.
-    if (((claimed[count - 1]!.index + 1) | 0) === this.#base) {
+    if (count === 0 || ((claimed[count - 1]!.index + 1) | 0) === this.#base) {
       this.#addCopies(handle, posted);
     }
+    if (posted.length === 0) return;
     const first = (handle.ahead - (posted.length - count)) | 0;
     const [contents, text] = contentsOf(posted);
-    const frame: unknown[] = [ITEMS, id, seq, first, count, contents];
+    if (count > 0) {
+      handle.seq = (handle.seq + 1) | 0;
+      this.#trim(handle);
+      handle.inFlight.push({ seq: handle.seq, items: claimed });
+    }
+    const frame: unknown[] = [ITEMS, id, handle.seq, first, count, contents];
     if (parcels.length > 0) frame.push(parcels);
     try {
       handle.send(frame, transfer, text && parcels.length === 0);
@@ -597,12 +607,7 @@ export class QueueCore {
   #postAhead(handle: Handle): void {
     if (handle.closed) return;
     this.#forgetClaimed();
-    const posted: unknown[] = [];
-    this.#addCopies(handle, posted);
-    if (posted.length === 0) return;
-    const index = (handle.ahead - posted.length) | 0;
-    const [contents, text] = contentsOf(posted);
-    handle.send([ITEMS, 0, 0, index, 0, contents], undefined, text);
+    this.#post(handle, 0, []);
   }
 
   /** The window doubles for a handle that claims its copies, and shrinks otherwise. */
@@ -656,8 +661,7 @@ export class QueueCore {
     this.#back = this.#back.concat(claimed);
     this.#back.sort((a, b) => (b.index - a.index) | 0);
     Atomics.store(this.words, BACK, this.#back.length);
-    this.#serve();
-    this.#refuse();
+    this.changed();
   }
 
   /** What a handle had not received goes back. */
@@ -687,39 +691,18 @@ export class QueueCore {
 
   #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
-    if (call === undefined) return this.#forgetJoiners(handle, id);
-    if ("items" in call) {
-      this.#refusePut(call, "cancelled");
-      this.#admit();
-    } else if (late) {
-      this.#hurry(call);
-    } else {
-      this.#endGet(call);
+    if (call?.list === this.#putters) this.#refusePut(call, "cancelled");
+    else if (call && late) {
+      // A get that waited long enough: from now on it is one that does not wait.
+      if (!call.wait || call.list !== this.#getters) return;
+      call.wait = false;
+      call.underway = this.#underway();
+      this.#impatient.add(call);
+    } else if (call) {
+      this.#end(call);
       handle.send([ANSWER, call.id, undefined, "cancelled"]);
-      this.#serve();
     }
-  }
-
-  /** A get that waited long enough: from now on it is one that does not wait. */
-  #hurry(getter: Getter): void {
-    if (!getter.wait) return;
-    getter.wait = false;
-    getter.underway = this.#underway();
-    this.#impatient.add(getter);
-    this.#refuse();
-  }
-
-  #forgetJoiners(handle: Handle, id?: unknown): void {
-    this.#joiners = this.#joiners.filter((joiner) =>
-      joiner.handle !== handle || (id !== undefined && joiner.id !== id)
-    );
-    this.#countJoiners();
-  }
-
-  /** Who wants to hear when nothing is unfinished: joins, and the end. */
-  #countJoiners(): void {
-    const end = this.#ended && this.joinable && !this.#released ? 1 : 0;
-    Atomics.store(this.words, JOINERS, this.#joiners.length + end);
+    this.changed();
   }
 
   /** Gets that do not wait are refused once all that was put before them is here. */
@@ -730,7 +713,7 @@ export class QueueCore {
       this.#impatient.delete(getter);
       getter.underway = undefined;
       if (wait) continue;
-      this.#endGet(getter);
+      this.#end(getter);
       handle.send([
         ANSWER,
         id,
@@ -750,9 +733,10 @@ export class QueueCore {
     this.#checkJoiners();
   }
 
-  #forgetGetters(handle: Handle): void {
+  /** Ends the calls of a handle that wait in a list. */
+  #forget(handle: Handle, list: List<Call>): void {
     for (const call of [...handle.calls.values()]) {
-      if (!("items" in call)) this.#endGet(call);
+      if (call.list === list) this.#end(call);
     }
   }
 
@@ -760,9 +744,9 @@ export class QueueCore {
   #close(handle: Handle): void {
     if (!handle.closed) {
       handle.closed = true;
-      this.#forgetGetters(handle);
+      this.#forget(handle, this.#getters);
       this.#recall(handle, true);
-      this.#serve();
+      this.changed();
     }
     this.#confirmClose(handle);
   }
@@ -771,8 +755,8 @@ export class QueueCore {
   gone(handle: Handle): void {
     if (!this.handles.delete(handle)) return;
     handle.closed = true;
-    this.#forgetGetters(handle);
-    this.#forgetJoiners(handle);
+    this.#forget(handle, this.#getters);
+    this.#forget(handle, this.#joiners);
     this.#settleAccounts(handle);
     this.#recall(handle, false);
     this.changed();
@@ -782,7 +766,7 @@ export class QueueCore {
   #settleAccounts(handle: Handle): void {
     for (const call of [...handle.calls.values()]) {
       // Nobody is there to fill the place.
-      if ("items" in call && call.items.length === 0) {
+      if (call.list === this.#putters && call.items.length === 0) {
         this.#refusePut(call, "cancelled");
       }
     }
@@ -810,12 +794,7 @@ export class QueueCore {
 
   /** Every handle is closed. Nobody will get what is left, nor make room. */
   end(): void {
-    for (const { item } of this.#back) dropItem(item);
-    for (; this.#store.size > 0; this.#base = (this.#base + 1) | 0) {
-      dropItem(this.#store.shift());
-    }
-    this.#back = [];
-    Atomics.store(this.words, BACK, 0);
+    for (const { item } of this.#claim(Infinity)) dropItem(item);
     this.#putters.forEach((putter) => this.#refusePut(putter, "cancelled"));
     if (this.#ended) return;
     this.#ended = true;
@@ -844,7 +823,7 @@ export class QueueCore {
         handle.send([ANSWER, id, finishTask(this.words)]);
         return this.#checkJoiners();
       case "join":
-        this.#joiners.push({ handle, id });
+        if (isNew(handle, id)) this.#wait(this.#joiners, handle, id);
         return this.#checkJoiners();
       case "shutdown":
         this.#shutdown(argument === true);
@@ -852,16 +831,18 @@ export class QueueCore {
     }
   }
 
+  /** Ends joins, and the queue, when nothing is unfinished. */
   #checkJoiners(): void {
-    if (this.#joiners.length === 0 && !this.#ended) return;
-    this.#countJoiners(); // before looking: who changes `DONE` looks at it
     const { words } = this;
+    const waits = this.#joiners.first || (this.#ended && !this.#released);
+    // Before looking: who changes `DONE` looks at it.
+    Atomics.store(words, JOINERS, waits ? 1 : 0);
     const done = Atomics.load(words, TAIL) === Atomics.load(words, DONE);
-    if (done && this.#joiners.length > 0) {
-      const joiners = this.#joiners;
-      this.#joiners = [];
-      this.#countJoiners();
-      for (const { handle, id } of joiners) handle.send([ANSWER, id, true]);
+    if (done) {
+      this.#joiners.forEach((call) => {
+        this.#end(call);
+        call.handle.send([ANSWER, call.id, true]);
+      });
     }
     if (this.#ended && !this.#released && (done || !this.joinable)) {
       this.#release();
@@ -875,7 +856,7 @@ export class QueueCore {
     }
     this.#putters.forEach((putter) => this.#refusePut(putter, "shutdown"));
     if (immediate) this.#drop(this.#claim(Infinity));
-    this.#finishShutdown();
+    this.changed();
   }
 
   /** Whether gets are to reject with `ShutDown`. */
@@ -890,8 +871,7 @@ export class QueueCore {
       if (Atomics.exchange(this.words, BELL, 1) === 1) return;
     }
     this.#getters.forEach((getter) => {
-      this.#endGet(getter);
-      if (!this.#isLive(getter)) return;
+      this.#end(getter);
       getter.handle.send([ANSWER, getter.id, undefined, "shutdown"]);
     });
   }

@@ -67,7 +67,7 @@ export class Owner {
     );
     const port: OwnerPort = {
       put: (item) => {
-        core.put(handle, stored(item));
+        core.put(handle, [stored(item)]);
         return DONE;
       },
       post: (frame) => {

@@ -187,7 +187,7 @@ export class World {
       true,
     );
     const port: OwnerPort = {
-      put: (item) => (core.put(member.handle, stored(copied(item))), SENT),
+      put: (item) => (core.put(member.handle, [stored(copied(item))]), SENT),
       post: (frame) => {
         const [tag] = frame;
         if (tag === EOF) {
@@ -398,8 +398,7 @@ export class World {
     assert(size >= 0, `size ${size} >= 0`);
     assert(maxsize === 0 || size <= maxsize, `size ${size} <= ${maxsize}`);
     assertEquals(load(BACK), back.length, "BACK");
-    const end = load(JOINERS) - state.joiners.length;
-    assert(end === 0 || (end === 1 && this.ended), "JOINERS");
+    assert(load(JOINERS) === 1 || !state.joiners.first, "JOINERS");
     const waits = (words: Int32Array | undefined, slot: number, id: number) =>
       slot === 0 || Atomics.load(words!, slot) === id ? 1 : 0;
     let waiting = 0;
@@ -454,7 +453,10 @@ export class World {
       if (!gone) continue;
       assertEquals(handle.inFlight.length, 0, "nothing is held for the dead");
       assert(!getters.some((getter) => getter.handle === handle), "nor a get");
-      assert(!state.joiners.some((join) => join.handle === handle), "nor join");
+      assert(
+        !entries(state.joiners).some((j) => j.handle === handle),
+        "nor join",
+      );
     }
     this.#checkPlaces(got);
   }
@@ -504,7 +506,7 @@ export class World {
         [...g.underway ?? []].map(([h, n]) => [call({ handle: h, id: 0 }), n]),
       ]),
       entries(putters).map((p) => [...call(p), p.items, p.stored]),
-      joiners.map(call),
+      entries(joiners).map(call),
       fresh,
       this.members.map(({ client, handle, up, down, alive, open, gone }) => [
         up,
@@ -525,7 +527,6 @@ export class World {
         handle.takes,
         handle.hits,
         handle.misses,
-        handle.puts,
         handle.closed,
       ]),
     ]);

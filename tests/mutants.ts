@@ -32,7 +32,7 @@ const MUTANTS: Mutant[] = [
   // The owner.
   [
     "_core.ts",
-    "if (!wait || underway) this.#impatient.add(getter);",
+    "if (!wait || getter.underway) this.#impatient.add(getter);",
     "if (!wait) this.#impatient.add(getter);",
     "queue_model",
   ],
@@ -42,7 +42,7 @@ const MUTANTS: Mutant[] = [
     "",
     "queue_model",
   ],
-  ["_core.ts", "if (!uncounted) Atomics.sub", "Atomics.sub", "queue_model"],
+  ["_core.ts", "if (counted) Atomics.sub", "Atomics.sub", "queue_model"],
   [
     "_core.ts",
     "if (count > 0) Atomics.sub(this.words, TAIL, count);",
@@ -85,11 +85,11 @@ const MUTANTS: Mutant[] = [
     "if (items.some",
     "queue_model",
   ],
-  ["_core.ts", "this.#forgetJoiners(handle);", "", "queue_model queue"],
+  ["_core.ts", "this.#forget(handle, this.#joiners);", "", "queue_model queue"],
   [
     "_core.ts",
-    "if (missing(handle) <= 0) return;\n        return",
-    "return",
+    "if (items.length > missing(handle)) return;",
+    "",
     "fuzz",
   ],
   [
@@ -237,8 +237,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "return this.put(handle, text ? a : new Odd(a), c);",
-    "return this.put(handle, a);",
+    "return this.put(handle, [text ? a : new Odd(a)], c);",
+    "return this.put(handle, [a], c);",
     "queue",
   ],
   [
