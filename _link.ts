@@ -290,9 +290,15 @@ export class Link implements Endpoint {
     transfer: readonly Transferable[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (this.gone) return Promise.reject(brokenPipe());
     let posted: Promise<void> = DONE;
     try {
+      if (this.gone) {
+        // As in Python, what cannot be sent to anybody says so first.
+        if (!transfer?.length && !prepare(value, undefined, this.pipe)) {
+          structuredClone(value);
+        }
+        throw brokenPipe();
+      }
       if (transfer && transfer.length > 0) this.#sendParcel(value, transfer);
       else posted = this.#push(value);
     } catch (error) {

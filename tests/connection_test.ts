@@ -224,6 +224,15 @@ test("send() at once knows that the peer in its thread has closed", async () => 
       () => a.send_bytes(new Uint8Array(1)),
       BrokenPipeError,
     );
+    // What nobody could be sent is told first, as in Python.
+    await refused(() => a.send({ f: () => {} }));
+    await assertRejects(() => a.send([a]), TypeError, "itself");
+    const [c, d] = Pipe();
+    await assertRejects(() => a.send({ c }), BrokenPipeError);
+    assert(!a.closed && !c.closed);
+    c.close();
+    await assertRejects(() => a.send({ c }), OSError, "handle is closed");
+    d.close();
   });
   await withPipe(async (a, b) => {
     await a.send(1);
