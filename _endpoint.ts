@@ -274,7 +274,9 @@ let quick: Take | null | undefined;
 function taker(): Take | null {
   return quick !== undefined
     ? quick
-    : quick = dressing() ? null : workerThreads?.receiveMessageOnPort ?? null;
+    : quick = dressing() || !transferWorks()
+      ? null
+      : workerThreads?.receiveMessageOnPort ?? null;
 }
 
 // A port has one owner: a message that names it again is a forgery.
@@ -371,6 +373,11 @@ export class OpenPort {
     const unposted = this.#unposted;
     this.#unposted = undefined;
     for (const post of unposted ?? []) post();
+  }
+
+  /** Takes what came in, where closing would not close the endpoints in it. */
+  unread(): unknown[] {
+    return this.raw instanceof LocalPort ? this.raw.take() : [];
   }
 
   /**

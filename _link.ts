@@ -616,6 +616,9 @@ export class Link implements Endpoint {
     }
     this.sibling?.siblingClosed();
     this.#leave("the handle is closed");
+    for (const frame of this.#out?.unread() ?? []) {
+      if (isFrame(frame)) this.#inbox.push(frame);
+    }
     this.#dropInbox();
     this.#closePorts();
   }
@@ -710,13 +713,37 @@ export class Link implements Endpoint {
     return drain;
   }
 
+  /** Another link, in this thread, takes over, and waits to be unpacked. */
   #park(): Handed {
+    this.#outbox.flush();
     this.#leave("the connection was handed over");
-    this.closed = false;
-    this.#meet();
+    const { pipe, end, readable, writable } = this;
+    const out = this.#out;
+    const link = new Link(pipe, end, readable, writable, out);
+    link.#resume(
+      this.#inbox.drain(),
+      [this.#messages, this.#weight],
+      [this.#inbox.messages, this.#inbox.weight],
+    );
+    link.gone = this.gone;
+    if (out?.started) out.start(link.#sources);
+    this.#out = undefined;
+    this.#sources.ports = [];
     const key = uniqueName();
-    parked.set(key, this);
+    parked.set(key, link);
     return { descriptor: { kind: "connection", parked: key }, ports: [] };
+  }
+
+  /** Goes on where an end stopped that was handed over. */
+  #resume(
+    inbox: unknown[],
+    sent: [number, number],
+    taken: [number, number],
+  ): void {
+    [this.#messages, this.#weight] = sent;
+    for (const frame of inbox) if (isFrame(frame)) this.#inbox.push(frame);
+    [this.#inbox.messages, this.#inbox.weight] = taken;
+    if (!this.#out) this.eof = this.gone = true;
   }
 
   /** The end that a descriptor describes, open in this thread. */
@@ -749,11 +776,8 @@ export class Link implements Endpoint {
       out,
       drains.map((drain) => adopt(drain)),
     );
-    [link.#messages, link.#weight] = sent;
-    for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
-    [link.#inbox.messages, link.#inbox.weight] = taken;
+    link.#resume(inbox, sent, taken);
     [link.#moves, link.#peerMoves] = moves;
-    if (!out) link.eof = link.gone = true;
     return link;
   }
 }

@@ -44,6 +44,11 @@ export class LocalPort {
     if (this.#queue.length > 0) this.#schedule();
   }
 
+  /** What is queued here. */
+  take(): unknown[] {
+    return this.#queue.splice(0);
+  }
+
   /** What has been posted still arrives at the other port. */
   close(): void {
     if (this.#other) this.#other.#other = undefined;
@@ -69,7 +74,7 @@ export class LocalPort {
   }
 
   #dispatch(): void {
-    for (const data of this.#queue.splice(0)) {
+    for (const data of this.take()) {
       for (const listener of [...this.#listeners.get("message") ?? []]) {
         listener({ data } as MessageEvent);
       }

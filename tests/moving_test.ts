@@ -322,6 +322,40 @@ testBoth(
   { needs: ["transfer"] },
 );
 
+test("an end that is handed over within its thread is closed here, open there", async () => {
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  for (const used of [false, true]) {
+    const [e, f] = Pipe<Any>();
+    await e.send(1);
+    await e.send(2);
+    if (used) assertEquals([await f.recv(), await f.recv()], [1, 2]);
+    const waiting = used && assertRejects(() => f.recv(), OSError);
+    await c.send({ f });
+    await waiting;
+    assert(f.closed);
+    await assertRejects(() => f.recv(), OSError, "handle is closed");
+    const { f: moved } = await d.recv();
+    if (!used) assertEquals([await moved.recv(), await moved.recv()], [1, 2]);
+    f.close(); // says nothing about the other
+    const received = moved.recv();
+    await e.send(3);
+    assertEquals(await received, 3);
+    await moved.send("back");
+    assertEquals(await e.recv(), "back");
+    e.close();
+    await assertRejects(() => moved.recv(), EOFError);
+    await assertRejects(() => moved.send(1), BrokenPipeError);
+    moved.close();
+  }
+  await c.send("read");
+  await c.send({ b });
+  assertEquals(await d.recv(), "read");
+  close(c, d); // with an end in what is unread
+  await assertRejects(() => a.recv(), EOFError);
+  a.close();
+});
+
 testBoth(
   "unread messages of every kind move along, in order",
   async (replug) => {
