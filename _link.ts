@@ -442,7 +442,7 @@ export class Link implements Endpoint {
 
   #report(): void {
     const inbox = this.#inbox;
-    if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 2) return;
+    if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 8) return;
     const chunks = this.#spent;
     if (!this.gone && this.#out) {
       const frame: unknown[] = [TOOK, inbox.messages, inbox.weight];
