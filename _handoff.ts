@@ -191,12 +191,12 @@ function handOver(
  */
 export function pack(
   value: unknown,
-): [message: unknown, transfer: MessagePort[]] {
+): [message: unknown, transfer: never[]] {
   const survey = new Survey();
   const copy = survey.copy(value, []);
   for (const endpoint of survey.endpoints) endpoint.check(undefined);
-  // Ports only: narrow enough for the workers of every platform's types.
-  return handOver(survey, copy, []) as [Packed, MessagePort[]];
+  // Ports, for which each platform has a type of its own: `never` is any of them.
+  return handOver(survey, copy, []) as [Packed, never[]];
 }
 
 /** Something to be posted by itself: a value with endpoints or transfers. */

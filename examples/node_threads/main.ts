@@ -7,8 +7,7 @@ import { pack, Queue } from "../../mod.ts";
 const jobs = new Queue<number>(100);
 const results = new Queue<[n: number, squared: number]>();
 const worker = new Worker(new URL("./worker.ts", import.meta.url));
-const [message, ports] = pack({ jobs, results });
-worker.postMessage(message, ports as never[]); // ...pack() checks with Node's own types, not with Deno's
+worker.postMessage(...pack({ jobs, results }));
 
 for (const n of [1, 2, 3]) await jobs.put(n);
 await jobs.shutdown();

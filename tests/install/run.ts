@@ -216,10 +216,11 @@ async function denoProject(): Promise<void> {
   await write(cwd, {
     "main.ts": WEB_MAIN + USE,
     "worker.ts": WEB_WORKER,
+    "node.ts": NODE_MAIN + USE,
     "deno.json": { imports: { [NAME]: mod }, lock: false },
   });
   printed(await exec(cwd, Deno.execPath(), "run", "-A", "main.ts"));
-  await exec(cwd, Deno.execPath(), "check", "main.ts");
+  await exec(cwd, Deno.execPath(), "check", "main.ts", "node.ts");
 }
 
 async function size(): Promise<void> {
