@@ -13,6 +13,10 @@
  *   would lose what is queued there: the prototype's methods are used instead.
  * - Deno cannot transfer a port that was started, everyone else can.
  * - Browsers have no `close` event: Web Locks tell of a thread that ended.
+ * - Firefox loses messages of ports that are transferred: the one that was
+ *   about to be dispatched, and all that are unread once the other side has
+ *   closed; also all, when the thread ends within some exchanges with the
+ *   process that keeps them.
  */
 
 import { BYTES } from "./_wire.ts";
@@ -303,6 +307,7 @@ export class OpenPort {
     received: 0,
     user: false,
     named: false,
+    ended: false,
     peer: undefined,
   };
 
@@ -398,6 +403,7 @@ export class OpenPort {
       this.utter();
       if (this.twin?.open) introduce(this.twin);
       if (this.watch.named) this.post([HELLO]);
+      if (travelLoses()) depart();
     }
     this.#deafen();
     return this.raw;
@@ -673,8 +679,9 @@ export function failedClonesMove(): boolean {
 
 let movable: boolean | undefined;
 
-/** Whether a port that has been started can still be transferred. */
+/** Whether a port that has been started can still be transferred, with all that is queued in it. */
 export function startedPortsTravel(): boolean {
+  if (travelLoses()) return false;
   if (movable === undefined) {
     const [a, b] = [channel(), channel()];
     const ignore = () => {};
@@ -693,6 +700,30 @@ export function startedPortsTravel(): boolean {
     }
   }
   return movable && !force.replug;
+}
+
+let lossy: boolean | undefined;
+
+/**
+ * Whether ports lose messages on their way (Firefox). That shows when one that
+ * was transferred still dispatches a message: as long as it is not known, `true`.
+ */
+export function travelLoses(): boolean {
+  if (workerThreads || !transferWorks()) return false;
+  if (lossy === undefined) {
+    lossy = true;
+    const { port1, port2 } = new MessageChannel();
+    let straggler = false;
+    port1.addEventListener("message", () => straggler = true);
+    port1.start();
+    port2.postMessage(0);
+    const moved = structuredClone(port1, { transfer: [port1] });
+    echo().then(() => {
+      lossy = straggler;
+      moved.close();
+    });
+  }
+  return lossy;
 }
 
 // --- Death without a close event: Web Locks --------------------------------
@@ -743,6 +774,8 @@ interface Watch {
   named: boolean;
   /** The thread at the other side, as far as known. */
   peer: Peer | undefined;
+  /** That thread has ended. */
+  ended: boolean;
   /** Ends the watch on it. */
   stop?: () => void;
 }
@@ -816,11 +849,33 @@ function introduce(port: OpenPort): void {
   lock.settled.then(greet);
 }
 
-/** A promise of something that is posted: not before others notice the end of this thread. */
+/** A promise of something that is posted: not before others notice the end of this thread, nor before that can lose it. */
 export function noticed<T>(posted: Promise<T>): Promise<T> {
-  if (held?.state !== "asked") return posted;
+  const asked = held?.state === "asked";
+  if (!asked && !departing) return posted;
   posted.catch(() => {}); // awaited later
-  return held.settled.then(() => posted);
+  return Promise.all([asked && held!.settled, departing])
+    .then(() => posted);
+}
+
+/** Until the end of this thread loses nothing of the ports that leave. */
+let departing: Promise<unknown> | undefined;
+const DONE = () => {};
+/** A port comes in (also a clone), then it is stopped: an exchange each, before it gives up what is queued in it. */
+const EXCHANGES = 4;
+
+/** A port leaves: it does so in order with what is asked of the keeper of locks. */
+function depart(): void {
+  const exchange = () => host.navigator!.locks!.request(uniqueName(), DONE);
+  let done = Promise.resolve<unknown>(0); // it is posted in this turn
+  for (let i = 0; i < EXCHANGES; i++) done = done.then(exchange);
+  departing = done.catch(DONE);
+}
+
+/** The thread at the other side of a port that leaves, as far as known: its greeting may be lost. */
+export function peerOf({ watch, twin }: OpenPort): Peer | null {
+  if (twin?.open && held?.state === "held") return [threadName(), origin()];
+  return watch.peer ?? null;
 }
 
 /** A port is closed or leaves. */
@@ -888,13 +943,15 @@ async function mourn(port: OpenPort, stopped: AbortSignal): Promise<void> {
     await new Promise((done) => setTimeout(done, QUIET_MS));
     if (stopped.aborted) return;
   }
+  watch.ended = true;
   port.lost();
 }
 
 // A worker may be busy from its first message on: its lock is asked for before. It goes with its last port, or with the worker.
-if (host.WorkerGlobalScope && !workerThreads && host.navigator?.locks) {
+if (!workerThreads && host.navigator?.locks) {
   try {
-    if (watchesPeers()) ownLock();
+    travelLoses(); // known from the next turn on
+    if (host.WorkerGlobalScope && watchesPeers()) ownLock();
   } catch {
     // Not here: then at the first use.
   }

@@ -26,6 +26,7 @@
  *  been forwarded is lost with the mover. The new holder, when it finds its
  *  drain cut off (or CUT in it, from the drain of a mover before), reports all
  *  as taken: nobody will take what is lost, and sends would wait for that.
+ *  Where a lock tells of the peer's death, only the mover hears: it forwards EOF.
  *
  * Invariants: a receive waits only while the inbox is empty; `#sources[0]` is
  * the only port whose frames are handled, all others keep theirs in `early`;
@@ -41,6 +42,7 @@ import {
   noticed,
   openChannel,
   type OpenPort,
+  peerOf,
   type PortListener,
   release,
   replaceLost,
@@ -48,6 +50,7 @@ import {
   startedPortsTravel,
   type Transferable,
   transferWorks,
+  travelLoses,
   uniqueName,
 } from "./_endpoint.ts";
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
@@ -154,7 +157,7 @@ function isReplug(
 }
 
 /** Passes on what is still on its way to an end that was replugged. */
-function forward(from: OpenPort[], to: OpenPort): void {
+function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
   hold();
   const end = (last?: Frame) => {
     if (!to.open) return;
@@ -174,7 +177,9 @@ function forward(from: OpenPort[], to: OpenPort): void {
     else if (frame[0] === EOF || isReplug(frame)) end(frame);
     else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
   }, (port) => {
-    if (to.open) to.post([CUT]);
+    // Nobody goes on at the new port.
+    if (port === out && port.watch.ended) return end([EOF]);
+    to.post([CUT]);
     next(port);
   });
   for (const port of from) port.start(sources);
@@ -662,7 +667,9 @@ export class Link implements Endpoint {
     this.#leave("the connection was handed over");
     const { ports } = this.#sources;
     let drains: OpenPort[] = [];
-    if (this.#out && (fresh || !this.#out.started || startedPortsTravel())) {
+    const travels = startedPortsTravel() ||
+      !this.#out?.started && !travelLoses();
+    if (this.#out && (fresh || travels)) {
       if (!fresh) this.#readyToTravel();
       drains = this.#sources.ports.filter((port) => port !== this.#out);
     } else if (this.#out) {
@@ -670,6 +677,7 @@ export class Link implements Endpoint {
       sibling?.start(); // to answer, even if it is never used
     }
     const out = this.#out;
+    const peers = [...drains, ...out ? [out] : []].map(peerOf);
     const inbox = this.#inbox.drain();
     const descriptor: Descriptor = {
       kind: "connection",
@@ -683,7 +691,8 @@ export class Link implements Endpoint {
       sent: [this.#messages, this.#weight],
       taken: [this.#inbox.messages, this.#inbox.weight],
       moves: [this.#moves, this.#peerMoves],
-      peer: out?.watch.peer ?? null,
+      peers,
+      gone: this.gone,
     };
     this.#out = undefined;
     this.#sources.ports = [];
@@ -707,8 +716,9 @@ export class Link implements Endpoint {
     const [drain, feed] = openChannel();
     const raw = far.give();
     this.#out!.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
+    near.watch.peer = this.#out!.watch.peer;
     if (!sources.includes(this.#out!)) this.#out!.close();
-    forward([...sources], feed);
+    forward([...sources], feed, this.#out!);
     this.#out = near;
     return drain;
   }
@@ -749,7 +759,7 @@ export class Link implements Endpoint {
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
     const { pipe, end, readable, writable, port, drains, inbox } = descriptor;
-    const { sent, taken, moves, peer } = descriptor;
+    const { sent, taken, moves } = descriptor;
     if (typeof descriptor.parked === "string") {
       const link = parked.get(descriptor.parked);
       parked.delete(descriptor.parked);
@@ -763,21 +773,23 @@ export class Link implements Endpoint {
       !Array.isArray(drains) ||
       !drains.every(isPort) ||
       !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
-      !isPair(moves)
+      !isPair(moves) || !Array.isArray(descriptor.peers)
     ) throw malformed();
-    const out = port === null
-      ? undefined
-      : adopt(port, isPeer(peer) ? peer : undefined);
+    const peers = descriptor.peers.map((peer) =>
+      isPeer(peer) ? peer : undefined
+    );
+    const out = port === null ? undefined : adopt(port, peers.pop());
     const link = new Link(
       pipe,
       end,
       readable,
       writable,
       out,
-      drains.map((drain) => adopt(drain)),
+      drains.map((drain, i) => adopt(drain, peers[i])),
     );
     link.#resume(inbox, sent, taken);
     [link.#moves, link.#peerMoves] = moves;
+    if (descriptor.gone === true) link.gone = true;
     return link;
   }
 }

@@ -1,7 +1,7 @@
 // Functions for `spawnTask` that use pipes.
 
 import type { Connection } from "../../mod.ts";
-import { EOFError, unpack } from "../../mod.ts";
+import { EOFError, Pipe, unpack } from "../../mod.ts";
 import { force } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
@@ -167,6 +167,17 @@ export async function moveAndEnd(
   for (let i = 0; i < take; i++) got.push(await conn.recv());
   for (let i = 0; i < send; i++) conn.send(i);
   via.send({ conn, got });
+  exit();
+  await new Promise(() => {});
+}
+
+/** Makes a pipe, sends one end of it away with something unread in it, and ends. */
+export async function makeAndEnd(
+  { via, count }: { via: Any; count: number },
+): Promise<void> {
+  const [a, b] = Pipe<number>();
+  for (let i = 0; i < count; i++) await a.send(i);
+  await via.send({ conn: b });
   exit();
   await new Promise(() => {});
 }
