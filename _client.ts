@@ -129,11 +129,17 @@ class Call extends Waiter<any> {
   }
 }
 
-/** An item of a `put_many` whose own put decides: it holds an endpoint, or cannot be cloned. */
+/** An item of a `put_many` that is put by itself: it holds endpoints, or was refused. */
 class Alone {
-  readonly value: unknown;
-  constructor(value: unknown) {
-    this.value = value;
+  readonly draft: Draft | undefined;
+  readonly refusal: unknown;
+  constructor(item: unknown, refusal: unknown) {
+    try {
+      this.draft = prepare(item, undefined);
+    } catch (error) {
+      refusal = error;
+    }
+    this.refusal = refusal;
   }
 }
 
@@ -283,7 +289,14 @@ export class Client implements Endpoint {
         // As above.
       }
     }
-    const draft = prepare(value, transfer);
+    return this.#putDraft(prepare(value, transfer), timeout, signal);
+  }
+
+  #putDraft(
+    draft: Draft,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     return draft.plain && this.#drafts === 0
       ? this.#offer(timeout, signal, [draft.value], draft.moved)
       // The endpoints stay here, in use, until there is a place for them.
@@ -347,10 +360,12 @@ export class Client implements Endpoint {
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
     const left = () =>
       deadline === Infinity ? Infinity : Math.max(0, deadline - now());
+    this.#live("put");
     this.#running++;
     try {
-      if (Array.isArray(items)) {
-        await this.#putRest(this.#putNow(items), left, signal);
+      const list = listOf(items);
+      if (list) {
+        await this.#putRest(this.#putNow(list), left, signal);
       } else {
         let spell = 0;
         for (const item of items) {
@@ -388,25 +403,26 @@ export class Client implements Endpoint {
   ): Promise<void> {
     for (let at = 0; at < items.length;) {
       if (signal?.aborted) throw signal.reason;
+      this.#live("put");
       let end = at;
       while (end < items.length && !(items[end] instanceof Alone)) end++;
       if (end > at && this.#drafts === 0) {
         await this.#offer(left(), signal, items.slice(at, end));
         at = end;
-      } else {
-        const item = items[at++];
-        const value = item instanceof Alone ? item.value : item;
-        await this.put(value, undefined, left(), signal);
+        continue;
       }
+      const item = items[at++];
+      if (!(item instanceof Alone)) {
+        await this.put(item, undefined, left(), signal);
+      } else if (item.draft) await this.#putDraft(item.draft, left(), signal);
+      else throw item.refusal;
     }
   }
 
   /** Puts as much as there is room for; returns the rest, as it is now. */
   #putNow(items: unknown[]): unknown[] {
     let at = 0;
-    while (
-      this.words && !this.gone && this.#drafts === 0 && at < items.length
-    ) {
+    while (this.words && this.#drafts === 0 && at < items.length) {
       if (Atomics.load(this.words, STATE) !== OPEN) break;
       const places = this.#reserve(Math.min(CHUNK, items.length - at));
       if (places === 0) break;
@@ -422,8 +438,8 @@ export class Client implements Endpoint {
     return items.slice(at).map((item) => {
       try {
         return snapshot(item);
-      } catch {
-        return new Alone(item);
+      } catch (refusal) {
+        return new Alone(item, refusal);
       }
     });
   }
@@ -927,6 +943,13 @@ export class Client implements Endpoint {
     this.close();
     if (!this.#joining.first) this.#closePort();
   }
+}
+
+/** The items that a collection holds now; `undefined`: they may never end. */
+function listOf(items: Iterable<unknown>): unknown[] | undefined {
+  if (Array.isArray(items)) return items;
+  const { length, size } = items as { length?: unknown; size?: unknown };
+  return typeof (length ?? size) === "number" ? [...items] : undefined;
 }
 
 function allDone(words: Int32Array): boolean {

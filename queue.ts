@@ -5,7 +5,7 @@
  */
 
 import { noticed, type Transferable } from "./_endpoint.ts";
-import { duration, integer, live, options } from "./_arguments.ts";
+import { duration, integer, live, options as optionsIn } from "./_arguments.ts";
 import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
 import { OSError, ShutDown } from "./errors.ts";
@@ -152,10 +152,10 @@ export class Queue<T = unknown> {
     }
     try {
       const { transfer } = options;
-      const { timeout, signal } = checked(options, "put");
       if (transfer !== undefined && !Array.isArray(transfer)) {
         throw new TypeError("Cannot put: transfer must be an array");
       }
+      const { timeout, signal } = checked(options, "put");
       return noticed(client.put(obj, transfer, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
@@ -244,8 +244,8 @@ export class Queue<T = unknown> {
    * Puts several items, in order, waiting for room as needed. Many items share
    * posts: much faster than one `put` each. Beyond Python.
    *
-   * @param items An array is put as it is now; any other iterable is read as
-   * there is room.
+   * @param items A collection with a `length` or `size` is put as it is now; any
+   * other iterable is read as there is room.
    * @param options `timeout`: how long all of it may take, in milliseconds;
    * `signal`: ends the wait.
    * @returns Resolves when all items are in the queue.
@@ -454,6 +454,7 @@ export class Queue<T = unknown> {
    * @returns Resolves when the owner has shut it down.
    * @throws {OSError} This handle is closed.
    * @throws {EOFError} The thread that owns the queue has ended.
+   * @throws {TypeError} The options are not an object.
    *
    * @example
    * ```ts
@@ -466,11 +467,12 @@ export class Queue<T = unknown> {
    * q.close();
    * ```
    */
-  shutdown(
+  async shutdown(
     options?: { immediate?: boolean | undefined },
   ): Promise<void> {
-    if (this.#client.closed) return Promise.reject(closed("shut down"));
-    return this.#client.shutdown(Boolean(options?.immediate));
+    if (this.#client.closed) throw closed("shut down");
+    const { immediate } = optionsIn(options, "shut down");
+    await this.#client.shutdown(Boolean(immediate));
   }
 
   /**
@@ -600,7 +602,7 @@ function checked(
   given: GetOptions,
   what: string,
 ): { timeout: number; signal: AbortSignal | undefined } {
-  const { block = true, timeout, signal } = options<GetOptions>(given, what);
+  const { block = true, timeout, signal } = optionsIn<GetOptions>(given, what);
   const ms = duration(timeout, what);
   return { timeout: block ? ms : 0, signal: live(signal, what) };
 }
@@ -609,7 +611,7 @@ function signalOf(
   given: { signal?: AbortSignal | undefined } | undefined,
   what: string,
 ): AbortSignal | undefined {
-  return live(options<QueueOptions>(given, what).signal, what);
+  return live(optionsIn<QueueOptions>(given, what).signal, what);
 }
 
 function closed(what: string): OSError {

@@ -11,6 +11,7 @@ import {
 import {
   type Connection,
   Empty,
+  EOFError,
   Full,
   JoinableQueue,
   OSError,
@@ -188,6 +189,8 @@ handleTest("every error is a rejection", async ({ joinable }) => {
     ["put_many", [1], { timeout: NaN }],
     ["join_thread"],
     ["join", { signal: 5 }],
+    ["shutdown", 5],
+    ["shutdown", true],
     ["task_done"],
     ["get_nowait"],
   ];
@@ -225,6 +228,11 @@ handleTest("closed is checked first, then arguments", async ({ joinable }) => {
   const q = await joinable(1);
   await q.put(1);
   const aborted = AbortSignal.abort(new Error("aborted"));
+  await assertRejects(
+    () => q.put(1, { transfer: 5 as Any, signal: aborted }),
+    TypeError,
+    "transfer",
+  );
   q.close();
   q.close();
   assertEquals(q.closed, true);
@@ -334,9 +342,12 @@ handleTest(
       puts.push(q.put(value));
     }
     set(6);
-    const many = q.put_many(list);
+    const collection = new Set([{ n: 8 }, { n: 9 }]);
+    const many = [q.put_many(list), q.put_many(collection)];
     list[0].n = list[2].n = 100;
     list.length = 1;
+    for (const item of collection) item.n = 100;
+    collection.clear();
     set(100);
     for (let i = 0; i < 5; i++) {
       assertEquals(await q.get(), {
@@ -347,9 +358,34 @@ handleTest(
     }
     assertEquals(await q.get(), { n: 5 });
     assertEquals((await q.get()).n, 6);
-    assertEquals(await q.get(), { n: 7 });
-    await Promise.all([...puts, many]);
+    for (const n of [7, 8, 9]) assertEquals(await q.get(), { n });
+    await Promise.all([...puts, ...many]);
+    const there = new Set([{ n: 0 }, { n: 1 }]);
+    const put = q.put_many(there); // there is room
+    for (const item of there) item.n = 100;
+    await put;
+    assertEquals([await q.get(), await q.get()], [{ n: 0 }, { n: 1 }]);
   },
+);
+
+handleTest(
+  "what put_many puts beside an endpoint is as it was at the call, too",
+  async ({ queue }) => {
+    const q = await queue(1);
+    await q.put("first");
+    const [a, b] = Pipe<string>();
+    const item: Any = { b, n: 0, deep: [0] };
+    const put = q.put_many(["second", item, "last"]);
+    item.n = item.deep[0] = 100;
+    assertEquals([await q.get(), await q.get()], ["first", "second"]);
+    const { b: end, ...rest } = await q.get();
+    assertEquals(rest, { n: 0, deep: [0] });
+    assertEquals(await q.get(), "last");
+    await put;
+    a.close();
+    end.close();
+  },
+  { needs: ["transfer"] },
 );
 
 handleTest(
@@ -1156,6 +1192,19 @@ handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
   await assertRejects(() => q.put([new Map([[1, q]])]), DOMException);
   assertEquals(await q.qsize(), 0);
 }, { needs: ["realm"] });
+
+queueTest("put_many of nothing is a put, too: EOFError", async () => {
+  const owner = new Holder();
+  await owner.make("q");
+  const q = await owner.give<Queue>("q");
+  const got = outcome(q.get());
+  await owner.terminate();
+  await got;
+  for (const items of [[], [1], new Set(), new Map().keys()]) {
+    await assertRejects(() => q.put_many(items), EOFError);
+  }
+  q.close();
+}, { needs: ["workers"] });
 
 queueTest(
   "the last close() in another thread leaves no port here",
