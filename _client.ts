@@ -685,7 +685,10 @@ export class Client implements Endpoint {
         if (call.draft && c === undefined) return this.#place(call, call.draft);
         this.#forget(call);
         if (c === undefined) call.settle(b);
-        else call.fail(call.givenUp ? call.reason : refusal(call.kind, c));
+        else {
+          const own = c === "cancelled" && call.givenUp;
+          call.fail(own ? call.reason : refusal(call.kind, c));
+        }
         return;
       case OFFER:
         if (!isCount(id)) return;
