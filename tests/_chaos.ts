@@ -11,7 +11,8 @@ import {
 } from "../mod.ts";
 import { force, startedPortsTravel } from "../_endpoint.ts";
 import { Random } from "./_random.ts";
-import { spawnTask, type Task } from "./_spawn.ts";
+import { allSettled, forgetPending } from "./_pending.ts";
+import { callsOfEnded, spawnTask, type Task } from "./_spawn.ts";
 import type { Fate, Marks } from "./workers/chaos_tasks.ts";
 
 const module = new URL("./workers/chaos_tasks.ts", import.meta.url);
@@ -30,6 +31,8 @@ export interface Summary {
   doubled: number;
   /** Calls that did not settle in time. */
   hanging: number;
+  /** Calls of this thread, or of a worker that ended in an orderly way, that had not settled at the end of a round. */
+  pending: number;
   /** Items that calls of workers may have returned just before these ended. */
   unreported: number;
   /** Messages in the hands of a mover that was ended: only where a port in use cannot travel (Deno). */
@@ -391,6 +394,7 @@ export async function chaos(
     lost: 0,
     doubled: 0,
     hanging: 0,
+    pending: 0,
     unreported: 0,
     cut: 0,
   };
@@ -405,6 +409,10 @@ export async function chaos(
     } finally {
       force.noSharedMemory = false;
     }
+    const left = [...await allSettled(PATIENCE), ...callsOfEnded()];
+    if (left.length > 0) console.error(`pending: ${left.join(", ")}`);
+    summary.pending += left.length;
+    forgetPending();
     summary.rounds++;
     each?.(summary);
   }

@@ -1,13 +1,15 @@
 // The one test API: the same files run in Deno, Bun, Node, and in a plain registry elsewhere.
 //
-// Every test has a deadline, and ends with no live worker, no open port and nothing that keeps the
-// thread alive; what it left is ended and the test fails.
+// Every test has a deadline, and ends with no live worker, no open port, no call that has not settled and
+// nothing that keeps the thread alive; what it left is ended and the test fails.
 
 import { abilities, builtin, runtime } from "./_runtime.ts";
 import { liveHolds, livePorts } from "./_module.ts";
-import { liveWorkers } from "./_spawn.ts";
+import { allSettled, forgetPending } from "./_pending.ts";
+import { callsOfEnded, liveWorkers } from "./_spawn.ts";
 
 export { env } from "./_runtime.ts";
+export { wait } from "./_pending.ts";
 export { Random, scale, seed } from "./_random.ts";
 export { spawn, type Spawned, spawnTask, type Task } from "./_spawn.ts";
 
@@ -127,6 +129,9 @@ export async function cleanUp(patience: number = SETTLE): Promise<string[]> {
   await becomes(() => livePorts() === 0 && liveHolds() === 0, patience);
   if (livePorts() > 0) left.push(`${livePorts()} open port(s)`);
   if (liveHolds() > 0) left.push(`${liveHolds()} keep-alive hold(s)`);
+  const calls = [...await allSettled(patience), ...callsOfEnded()];
+  if (calls.length > 0) left.push(`pending ${calls.join(", ")}`);
+  forgetPending();
   return left;
 }
 

@@ -10,7 +10,8 @@ import { pack, unpack } from "./_module.ts";
 export type Signal =
   | { harness: "ready" }
   | { harness: "exit" }
-  | { harness: "result"; packed: unknown };
+  /** What a task returned, and the calls that had not settled then. */
+  | { harness: "result"; packed: unknown; pending: string[] };
 
 function isSignal(data: unknown): data is Signal {
   return typeof data === "object" && data !== null && "harness" in data;
@@ -95,6 +96,13 @@ const live = new Set<Spawned>();
 /** The workers that have not ended. */
 export function liveWorkers(): Spawned[] {
   return [...live];
+}
+
+const pendingInEnded: string[] = [];
+
+/** The calls in workers that had not settled when the task there was done; says so once. */
+export function callsOfEnded(): string[] {
+  return pendingInEnded.splice(0);
 }
 
 /** Resolves once the worker that holds this lock has ended. */
@@ -212,6 +220,9 @@ class SpawnedWorker implements Spawned {
       }
       this.#watchLock();
     } else if (data.harness === "result") {
+      for (const name of data.pending) {
+        pendingInEnded.push(`${name} in a worker`);
+      }
       this.#result.resolve(data.packed);
     } else if (runtime === "browser" && !locks) {
       this.#end();
@@ -271,6 +282,8 @@ export interface TaskOptions {
   module?: URL;
   /** The worker stays after the task is done, until it is terminated. */
   linger?: boolean;
+  /** Milliseconds that calls the task has not awaited get to settle, before they are reported. */
+  patience?: number;
 }
 
 /** A task in a worker. */
@@ -287,6 +300,7 @@ export interface TaskMessage {
   name: string;
   args: unknown;
   linger: boolean;
+  patience: number;
 }
 
 /** What it posts back, packed. */
@@ -318,6 +332,7 @@ export function spawnTask<T = unknown>(
     name,
     args,
     linger: options.linger ?? false,
+    patience: options.patience ?? 10_000,
   };
   const packed = pack(message);
   const runner = new URL("./workers/task_runner.ts", import.meta.url);

@@ -64,9 +64,13 @@ export function post(message: unknown, transfer: Transferable[] = []): void {
   parent.postMessage(message, transfer);
 }
 
-/** Posts what a task has returned. */
-export function postResult(packed: unknown, transfer: Transferable[]): void {
-  const message: Signal = { harness: "result", packed };
+/** Posts what a task has returned, and which calls have not settled. */
+export function postResult(
+  packed: unknown,
+  transfer: Transferable[],
+  pending: string[],
+): void {
+  const message: Signal = { harness: "result", packed, pending };
   parent.postMessage(message, transfer);
 }
 

@@ -9,5 +9,5 @@ const summary = await chaos(rounds, seed(), (summary) => {
   if (summary.rounds % 20 === 0) console.log(line(summary));
 });
 console.log(`chaos: ${line(summary)}`);
-const { lost, doubled, hanging } = summary;
-if (lost + doubled + hanging > 0) exitProcess(1);
+const { lost, doubled, hanging, pending } = summary;
+if (lost + doubled + hanging + pending > 0) exitProcess(1);

@@ -7,8 +7,12 @@ test(
   async () => {
     const summary = await chaos(scale(4), seed());
     console.log(line(summary));
-    const { lost, doubled, hanging } = summary;
-    assertEquals([lost, doubled, hanging], [0, 0, 0], line(summary));
+    const { lost, doubled, hanging, pending } = summary;
+    assertEquals(
+      [lost, doubled, hanging, pending],
+      [0, 0, 0, 0],
+      line(summary),
+    );
   },
   { deadline: 180_000, needs: ["workers", "shared", "fatal errors"] },
 );

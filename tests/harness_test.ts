@@ -10,6 +10,7 @@ import {
 import { deadline, delay } from "@std/async";
 import { Random, spawn, spawnTask, test } from "./_harness.ts";
 import { supervise } from "./_harness.ts";
+import { OSError, Pipe } from "../mod.ts";
 
 const ECHO = new URL("./workers/echo.ts", import.meta.url);
 
@@ -40,6 +41,32 @@ test("supervise() ends and reports a worker that was left", async () => {
     "The test left behind: 1 live worker(s)",
   );
   await worker?.exited;
+}, { needs: ["workers"] });
+
+test("supervise() reports a call that has not settled", async () => {
+  const [a, b] = Pipe();
+  let received: Promise<unknown> | undefined;
+  const run = () => {
+    received = assertRejects(() => a.recv(), OSError, "closed");
+    b.poll(null).catch(() => {});
+  };
+  await assertRejects(
+    () => supervise(run, 10_000, 50),
+    Error,
+    "pending Connection.recv(), Connection.poll()",
+  );
+  a.close();
+  b.close();
+  await received;
+});
+
+test("supervise() reports a call that a worker has left", async () => {
+  const run = () => spawnTask<void>("leaveCall", {}, { patience: 50 }).result;
+  await assertRejects(
+    () => supervise(run, 10_000),
+    Error,
+    "The test left behind: pending Connection.recv() in a worker",
+  );
 }, { needs: ["workers"] });
 
 test("spawn() keeps messages until the worker listens", async () => {

@@ -5,8 +5,8 @@ import {
   assertStrictEquals,
 } from "@std/assert";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
-import { scale, spawnTask, test } from "./_harness.ts";
-import { type Connection, EOFError, OSError, Pipe, wait } from "../mod.ts";
+import { scale, spawnTask, test, wait } from "./_harness.ts";
+import { type Connection, EOFError, OSError, Pipe } from "../mod.ts";
 import { liveHolds } from "../_endpoint.ts";
 
 // deno-lint-ignore no-explicit-any

@@ -2,6 +2,7 @@
 
 import { exit, nextMessage, postResult } from "../_worker.ts";
 import { pack, unpack } from "../_module.ts";
+import { allSettled } from "../_pending.ts";
 import type { TaskMessage, TaskResult } from "../_spawn.ts";
 
 type Task = (args: unknown) => unknown;
@@ -20,6 +21,12 @@ async function perform(message: TaskMessage): Promise<TaskResult> {
   }
 }
 
-const message = unpack<TaskMessage>(await nextMessage());
-postResult(...pack(await perform(message)));
-if (!message.linger) exit();
+async function run(): Promise<void> {
+  const message = unpack<TaskMessage>(await nextMessage());
+  const [packed, transfer] = pack(await perform(message));
+  postResult(packed, transfer, await allSettled(message.patience));
+  if (!message.linger) exit();
+}
+
+// Not awaited: Deno never frees the memory of a worker that is terminated in a top-level await.
+run();
