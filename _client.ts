@@ -33,7 +33,7 @@
 import { type Transferable, turn } from "./_endpoint.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
-  type Draft,
+  Draft,
   type Endpoint,
   type Handed,
   Parcel,
@@ -129,22 +129,18 @@ class Call extends Waiter<any> {
   }
 }
 
-/** An item of a `put_many` that is put by itself: it holds endpoints, or was refused. */
-class Alone {
-  readonly draft: Draft | undefined;
+/** Items of a `put_many`, as they were, that line up together. */
+class Run {
+  readonly items: unknown[] = [];
+}
+
+/** An item of a `put_many` that cannot be put, with the reason. */
+class Refused {
   readonly refusal: unknown;
-  constructor(item: unknown, refusal: unknown) {
-    try {
-      this.draft = prepare(item, undefined);
-    } catch (error) {
-      refusal = error;
-    }
+  constructor(refusal: unknown) {
     this.refusal = refusal;
   }
 }
-
-/** The most items of one `put_many` that are posted before it looks again. */
-const CHUNK = 256;
 
 /** The most items of an iterable before timers and signals have their turn: it may never end. */
 const SPELL = 1024;
@@ -221,7 +217,7 @@ export class Client implements Endpoint {
           throw refusal("put", "shutdown");
         }
         if (this.#drafts === 0) {
-          if (this.#reserve(1) === 1) return this.#putAdmitted(value, transfer);
+          if (this.#hasPlace(words)) return this.#putAdmitted(value, transfer);
           if (timeout <= 0) throw refusal("put", "full");
         }
       }
@@ -231,20 +227,12 @@ export class Client implements Endpoint {
     }
   }
 
-  /** Takes places for up to `count` items, none before a put that waits. */
-  #reserve(count: number): number {
-    const words = this.words!;
-    if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return 0;
-    const places = reserve(words, this.maxsize, count);
-    if (places > 0) Atomics.add(this.mine!, ADMITTED, places);
-    return places;
-  }
-
-  /** Gives places back that `#reserve` took. */
-  #unreserve(count: number): void {
-    Atomics.sub(this.mine!, ADMITTED, count);
-    Atomics.sub(this.words!, TAIL, count);
-    this.owner.post([FREED]); // a get may wait for what was to come
+  /** Takes a place, but none before a put that waits. */
+  #hasPlace(words: Int32Array): boolean {
+    if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;
+    if (!reserve(words, this.maxsize)) return false;
+    Atomics.add(this.mine!, ADMITTED, 1);
+    return true;
   }
 
   #putAdmitted(
@@ -262,7 +250,9 @@ export class Client implements Endpoint {
       this.#postDraft(prepare(value, transfer));
       return SENT;
     } catch (error) {
-      this.#unreserve(1);
+      Atomics.sub(this.mine!, ADMITTED, 1);
+      Atomics.sub(this.words!, TAIL, 1);
+      this.owner.post([FREED]); // a get may wait for what was to come
       throw error;
     }
   }
@@ -357,25 +347,28 @@ export class Client implements Endpoint {
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const deadline = timeout === Infinity ? Infinity : now() + timeout;
-    const left = () =>
-      deadline === Infinity ? Infinity : Math.max(0, deadline - now());
     this.#live("put");
+    const deadline = now() + timeout;
+    const left = () => Math.max(0, deadline - now());
+    let spell = 0;
     this.#running++;
     try {
       const list = listOf(items);
-      if (list) {
-        await this.#putRest(this.#putNow(list), left, signal);
-      } else {
-        let spell = 0;
-        for (const item of items) {
-          if (++spell === SPELL) {
-            spell = 0;
-            await turn();
-            if (timeout > 0 && left() === 0) throw refusal("put", "full");
+      for (const step of list ? this.#putNow(list) : items) {
+        if (++spell % SPELL === 0) {
+          await turn();
+          if (timeout > 0 && left() === 0) throw refusal("put", "full");
+        }
+        if (signal?.aborted) throw signal.reason;
+        if (step instanceof Refused) throw step.refusal;
+        if (step instanceof Draft) {
+          await this.#putDraft(step, left(), signal);
+        } else if (step instanceof Run && this.#drafts === 0) {
+          await this.#offer(left(), signal, step.items);
+        } else {
+          for (const item of step instanceof Run ? step.items : [step]) {
+            await this.put(item, undefined, left(), signal);
           }
-          if (signal?.aborted) throw signal.reason;
-          await this.put(item, undefined, left(), signal);
         }
       }
       await this.#lastPut; // posted, not only called
@@ -395,53 +388,33 @@ export class Client implements Endpoint {
     this.#closeIfEnded();
   }
 
-  /** Puts what there was no room for: plain items line up together. */
-  async #putRest(
-    items: unknown[],
-    left: () => number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    for (let at = 0; at < items.length;) {
-      if (signal?.aborted) throw signal.reason;
-      this.#live("put");
-      let end = at;
-      while (end < items.length && !(items[end] instanceof Alone)) end++;
-      if (end > at && this.#drafts === 0) {
-        await this.#offer(left(), signal, items.slice(at, end));
-        at = end;
-        continue;
-      }
-      const item = items[at++];
-      if (!(item instanceof Alone)) {
-        await this.put(item, undefined, left(), signal);
-      } else if (item.draft) await this.#putDraft(item.draft, left(), signal);
-      else throw item.refusal;
-    }
-  }
-
-  /** Puts as much as there is room for; returns the rest, as it is now. */
+  /** Puts what there is room for; returns the rest as it is now: runs of copies, drafts, and what cannot be put. */
   #putNow(items: unknown[]): unknown[] {
     let at = 0;
-    while (this.words && this.#drafts === 0 && at < items.length) {
-      if (Atomics.load(this.words, STATE) !== OPEN) break;
-      const places = this.#reserve(Math.min(CHUNK, items.length - at));
-      if (places === 0) break;
-      for (let i = 0; i < places; i++, at++) {
+    const { words } = this;
+    while (
+      at < items.length && words && this.#drafts === 0 &&
+      Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
+    ) {
+      this.#lastPut = this.#putAdmitted(items[at++], undefined);
+    }
+    const rest: unknown[] = [];
+    let run: Run | undefined;
+    for (const item of items.slice(at)) {
+      try {
+        const copy = snapshot(item);
+        if (!run) rest.push(run = new Run());
+        run.items.push(copy);
+      } catch {
+        run = undefined;
         try {
-          this.#lastPut = this.#putAdmitted(items[at], undefined);
-        } catch (error) {
-          this.#unreserve(places - i - 1);
-          throw error;
+          rest.push(prepare(item, undefined));
+        } catch (refusal) {
+          rest.push(new Refused(refusal));
         }
       }
     }
-    return items.slice(at).map((item) => {
-      try {
-        return snapshot(item);
-      } catch (refusal) {
-        return new Alone(item, refusal);
-      }
-    });
+    return rest;
   }
 
   // --- Getting -------------------------------------------------------------------

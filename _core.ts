@@ -354,7 +354,7 @@ export class QueueCore {
     let putter: Call | undefined;
     while ((putter = this.#putters.first)) {
       if (Atomics.load(words, STATE) !== OPEN) return;
-      if (reserve(words, maxsize, 1) === 0) {
+      if (!reserve(words, maxsize)) {
         // Ask to be told, then look again: it may have changed meanwhile.
         if (Atomics.exchange(words, BELL, 1) === 1) return;
         continue;

@@ -83,24 +83,17 @@ export function sizeOf(words: Int32Array): number {
   }
 }
 
-/** Takes up to `count` places; returns how many there were. */
-export function reserve(
-  words: Int32Array,
-  maxsize: number,
-  count: number,
-): number {
+/** Takes a place; returns whether there was one. */
+export function reserve(words: Int32Array, maxsize: number): boolean {
   while (true) {
     const tail = Atomics.load(words, TAIL);
-    let places = count;
-    if (maxsize > 0) {
-      // `GOT` only grows: what is free now is still free when `TAIL` moves.
-      const free = maxsize - ((tail - Atomics.load(words, GOT)) | 0);
-      if (free <= 0) return 0;
-      if (free < places) places = free;
-    }
+    // `GOT` only grows: what is free now is still free when `TAIL` moves.
     if (
-      Atomics.compareExchange(words, TAIL, tail, (tail + places) | 0) === tail
-    ) return places;
+      maxsize > 0 && ((tail - Atomics.load(words, GOT)) | 0) >= maxsize
+    ) return false;
+    if (Atomics.compareExchange(words, TAIL, tail, (tail + 1) | 0) === tail) {
+      return true;
+    }
   }
 }
 

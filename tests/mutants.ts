@@ -11,11 +11,16 @@ const MUTANTS: Mutant[] = [
   // Counting and claiming.
   [
     "_words.ts",
-    "if (free <= 0) return 0;",
-    "if (free <= 1) return 0;",
+    "GOT)) | 0) >= maxsize",
+    "GOT)) | 0) > maxsize",
     "queue_model",
   ],
-  ["_words.ts", "if (free < places) places = free;", "", "queue_model"],
+  [
+    "_words.ts",
+    "GOT)) | 0) >= maxsize",
+    "GOT)) | 0) >= maxsize - 1",
+    "queue_model",
+  ],
   [
     "_words.ts",
     "(words, slot, id, next) === id;",
@@ -101,7 +106,7 @@ const MUTANTS: Mutant[] = [
   // The handles.
   [
     "_client.ts",
-    "if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return 0;",
+    "if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;",
     "",
     "queue_model",
   ],
