@@ -150,12 +150,12 @@ export class Client implements Endpoint {
   readonly maxsize: number;
   /** Joinable: questions may come after `close`. */
   readonly joinable: boolean;
-  readonly words: Int32Array | undefined;
-  readonly mine: Int32Array | undefined;
-  readonly owner: OwnerPort;
+  readonly #words: Int32Array | undefined;
+  readonly #mine: Int32Array | undefined;
+  readonly #owner: OwnerPort;
   closed = false;
   /** The owner is gone. */
-  gone = false;
+  #gone = false;
   #portClosed = false;
   readonly #calls = new Map<number, Call>();
   #lastId = 0;
@@ -189,11 +189,11 @@ export class Client implements Endpoint {
     words: Int32Array | undefined,
     mine: Int32Array | undefined,
   ) {
-    this.owner = owner;
+    this.#owner = owner;
     this.maxsize = maxsize;
     this.joinable = joinable;
-    this.words = words;
-    this.mine = mine;
+    this.#words = words;
+    this.#mine = mine;
     if (mine) {
       for (let i = HANDLE_WORDS - 1; i >= FIRST_SLOT; i--) {
         this.#freeSlots.push(i);
@@ -211,7 +211,7 @@ export class Client implements Endpoint {
   ): Promise<void> {
     try {
       this.#live("put");
-      const { words } = this;
+      const words = this.#words;
       if (words) {
         if (Atomics.load(words, STATE) !== OPEN) {
           throw refusal("put", "shutdown");
@@ -231,7 +231,7 @@ export class Client implements Endpoint {
   #hasPlace(words: Int32Array): boolean {
     if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;
     if (!reserve(words, this.maxsize)) return false;
-    Atomics.add(this.mine!, ADMITTED, 1);
+    Atomics.add(this.#mine!, ADMITTED, 1);
     return true;
   }
 
@@ -242,7 +242,7 @@ export class Client implements Endpoint {
     try {
       if (!transfer?.length) {
         try {
-          return this.owner.put(value);
+          return this.#owner.put(value);
         } catch {
           // It holds endpoints, or cannot be cloned, as `prepare` finds.
         }
@@ -250,19 +250,19 @@ export class Client implements Endpoint {
       this.#postDraft(prepare(value, transfer));
       return SENT;
     } catch (error) {
-      Atomics.sub(this.mine!, ADMITTED, 1);
-      Atomics.sub(this.words!, TAIL, 1);
-      this.owner.post([FREED]); // a get may wait for what was to come
+      Atomics.sub(this.#mine!, ADMITTED, 1);
+      Atomics.sub(this.#words!, TAIL, 1);
+      this.#owner.post([FREED]); // a get may wait for what was to come
       throw error;
     }
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
   #postDraft(draft: Draft, id?: number): void {
-    if (draft.plain) this.owner.post([PUT, draft.value, 0, id], draft.moved);
+    if (draft.plain) this.#owner.post([PUT, draft.value, 0, id], draft.moved);
     else {
       const { message, transfer } = draft.commit();
-      this.owner.post([PUT_PARCEL, message, id], transfer);
+      this.#owner.post([PUT_PARCEL, message, id], transfer);
     }
   }
 
@@ -303,7 +303,8 @@ export class Client implements Endpoint {
   ): Promise<void> {
     // Several are not stored at one moment: only the owner can end that.
     const call = this.#call("put", timeout, signal, items.length < 2);
-    const { words, mine } = this;
+    const words = this.#words;
+    const mine = this.#mine;
     if (words) {
       // Side by side: a thread is not terminated between the two.
       Atomics.add(mine!, OFFERED, 1);
@@ -315,7 +316,7 @@ export class Client implements Endpoint {
     }
     try {
       const frame = [PUT_WAIT, call.id, call.slot, items, timeout > 0];
-      this.owner.post(frame, transfer);
+      this.#owner.post(frame, transfer);
     } catch (error) {
       if (words) {
         Atomics.sub(mine!, OFFERED, 1);
@@ -337,7 +338,7 @@ export class Client implements Endpoint {
     try {
       this.#postDraft(draft, call.id);
     } catch (error) {
-      this.owner.post([PUT_PARCEL]);
+      this.#owner.post([PUT_PARCEL]);
       this.#end(call, error);
     }
   }
@@ -359,16 +360,16 @@ export class Client implements Endpoint {
           await turn();
           if (timeout > 0 && left() === 0) throw refusal("put", "full");
         }
-        if (signal?.aborted) throw signal.reason;
-        if (step instanceof Refused) throw step.refusal;
-        if (step instanceof Draft) {
-          await this.#putDraft(step, left(), signal);
-        } else if (step instanceof Run && this.#drafts === 0) {
-          await this.#offer(left(), signal, step.items);
-        } else {
-          for (const item of step instanceof Run ? step.items : [step]) {
-            await this.put(item, undefined, left(), signal);
-          }
+        // Nothing overtakes a put that keeps its place.
+        const one = !(step instanceof Run) || this.#drafts === 0;
+        for (const item of one ? [step] : step.items) {
+          if (signal?.aborted) throw signal.reason;
+          if (item instanceof Refused) throw item.refusal;
+          await (item instanceof Run
+            ? this.#offer(left(), signal, item.items)
+            : item instanceof Draft
+            ? this.#putDraft(item, left(), signal)
+            : this.put(item, undefined, left(), signal));
         }
       }
       await this.#lastPut; // posted, not only called
@@ -383,7 +384,7 @@ export class Client implements Endpoint {
     if (this.#running > 0) return;
     if (this.#abandoned) this.abandon();
     else if (this.closed && !this.#flushed && !this.#portClosed) {
-      this.owner.post([CLOSE]);
+      this.#owner.post([CLOSE]);
     }
     this.#closeIfEnded();
   }
@@ -391,7 +392,7 @@ export class Client implements Endpoint {
   /** Puts what there is room for; returns the rest as it is now: runs of copies, drafts, and what cannot be put. */
   #putNow(items: unknown[]): unknown[] {
     let at = 0;
-    const { words } = this;
+    const words = this.#words;
     while (
       at < items.length && words && this.#drafts === 0 &&
       Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
@@ -449,7 +450,7 @@ export class Client implements Endpoint {
 
   /** Claims the next item without asking the owner, if it can. */
   #claim(): unknown {
-    const item = this.owner.take();
+    const item = this.#owner.take();
     if (item !== NOTHING) {
       this.#ring();
       return item instanceof Parcel ? unpack(item.message) : item;
@@ -475,7 +476,7 @@ export class Client implements Endpoint {
     while ((count = this.#claimable(max)) > 0) {
       const next = (this.#index + count) | 0;
       if (
-        Atomics.compareExchange(this.words!, HEAD, this.#index, next) ===
+        Atomics.compareExchange(this.#words!, HEAD, this.#index, next) ===
           this.#index
       ) {
         this.#at += count;
@@ -489,7 +490,7 @@ export class Client implements Endpoint {
 
   /** How many of up to `max` items can be claimed here: `max`, or all that there are; else 0. */
   #claimable(max: number): number {
-    const { words } = this;
+    const words = this.#words;
     if (this.#at === this.#copies.length || Atomics.load(words!, BACK) > 0) {
       return 0;
     }
@@ -498,7 +499,7 @@ export class Client implements Endpoint {
     let left = this.#copies.length - this.#at;
     if (behind > 0) { // others were faster, or the owner served a get with them
       const missed = Math.min(behind, left) - this.#served;
-      if (missed > 0) Atomics.add(this.mine!, MISSES, missed);
+      if (missed > 0) Atomics.add(this.#mine!, MISSES, missed);
       this.#served = 0;
       this.#at += behind;
       this.#index = (this.#index + behind) | 0;
@@ -520,20 +521,20 @@ export class Client implements Endpoint {
 
   /** After a claim: the owner may wait for it, or be asked for more. */
   #claimed(count: number): void {
-    Atomics.add(this.words!, GOT, count);
-    Atomics.add(this.mine!, HITS, count);
+    Atomics.add(this.#words!, GOT, count);
+    Atomics.add(this.#mine!, HITS, count);
     this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
     this.#askedMore = true;
-    this.owner.post([MORE], undefined, true);
+    this.#owner.post([MORE], undefined, true);
   }
 
   /** `GOT` changed: tells the owner if it waits for that. */
   #ring(): void {
-    const words = this.words;
+    const words = this.#words;
     if (!words || Atomics.load(words, BELL) === 0) return;
     if (Atomics.compareExchange(words, BELL, 1, 0) === 1) {
-      this.owner.post([FREED], undefined, true);
+      this.#owner.post([FREED], undefined, true);
     }
   }
 
@@ -544,7 +545,7 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
     // deno-lint-ignore no-explicit-any
   ): Promise<any> {
-    const { words } = this;
+    const words = this.#words;
     const wait = timeout > 0;
     if (words) {
       const state = Atomics.load(words, STATE);
@@ -566,7 +567,7 @@ export class Client implements Endpoint {
 
   #postGet({ id, slot, max, wait }: Call): void {
     this.#askedMore = false;
-    this.owner.post([GET, id, slot, max, wait], undefined, true);
+    this.#owner.post([GET, id, slot, max, wait], undefined, true);
   }
 
   // --- Calls that wait -------------------------------------------------------------
@@ -584,7 +585,7 @@ export class Client implements Endpoint {
       (timeout > 0 && timeout < Infinity);
     if (canEnd && slotted && this.#freeSlots.length > 0) {
       call.slot = this.#freeSlots.pop()!;
-      Atomics.store(this.mine!, call.slot, call.id);
+      Atomics.store(this.#mine!, call.slot, call.id);
     }
     this.#calls.set(call.id, call);
     return call;
@@ -601,7 +602,7 @@ export class Client implements Endpoint {
     if (call.kind === "get") this.#gets--;
     if (call.draft) this.#drafts--;
     if (call.slot > 0) {
-      Atomics.store(this.mine!, call.slot, 0);
+      Atomics.store(this.#mine!, call.slot, 0);
       this.#freeSlots.push(call.slot);
     }
     if (this.#abandoned) this.abandon();
@@ -624,9 +625,9 @@ export class Client implements Endpoint {
     const { id, kind, slot } = call;
     // Only the owner can say that a get finds nothing, however late.
     const late = why === "timeout" && kind === "get" &&
-      (!this.words || sizeOf(this.words) > 0);
-    const ended = slot > 0 && !late && endSlot(this.mine!, slot, id);
-    if (slot > 0 && !late && !ended && Atomics.load(this.mine!, slot) === 0) {
+      (!this.#words || sizeOf(this.#words) > 0);
+    const ended = slot > 0 && !late && endSlot(this.#mine!, slot, id);
+    if (slot > 0 && !late && !ended && Atomics.load(this.#mine!, slot) === 0) {
       return; // Served already: the answer is on its way.
     }
     if (call.givenUp && !ended) return;
@@ -635,11 +636,11 @@ export class Client implements Endpoint {
       ? signal!.reason
       : refusal(kind, kind === "get" ? "empty" : "full");
     // At once: no put may be refused for one that waits no more.
-    if (ended && kind === "put") Atomics.sub(this.words!, PUTS, 1);
+    if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
     if (
-      ended || kind === "ask" || (kind === "get" && !this.words && !late)
+      ended || kind === "ask" || (kind === "get" && !this.#words && !late)
     ) this.#end(call, call.reason);
-    this.owner.post([CANCEL, id, late]);
+    this.#owner.post([CANCEL, id, late]);
   }
 
   // --- Frames of the owner -----------------------------------------------------------
@@ -665,7 +666,7 @@ export class Client implements Endpoint {
         return;
       case OFFER:
         if (!isCount(id)) return;
-        return this.owner.post([ACCEPT, id, call?.kind === "get"]);
+        return this.#owner.post([ACCEPT, id, call?.kind === "get"]);
       case CLOSED:
         return this.#ownerHasAll();
       case ENDED:
@@ -686,22 +687,22 @@ export class Client implements Endpoint {
     if (items.length > claimed) {
       this.#addCopies(first, items, claimed);
     }
-    if (this.words) {
-      Atomics.store(this.mine!, SEEN, (first + items.length - claimed) | 0);
+    if (this.#words) {
+      Atomics.store(this.#mine!, SEEN, (first + items.length - claimed) | 0);
     }
     if (claimed === 0) return this.#serveByCopies();
     const packed = Array.isArray(parcels) ? parcels as number[] : [];
     if (call?.kind !== "get") {
       const parcels = packed.map((i) => items[i]);
       const transfer = parcels.flatMap(transferOf);
-      return this.owner.post([GIVE_BACK, seq, parcels], transfer);
+      return this.#owner.post([GIVE_BACK, seq, parcels], transfer);
     }
     this.#forget(call);
-    if (this.words) {
+    if (this.#words) {
       this.#served += claimed;
-      Atomics.add(this.mine!, HITS, claimed);
-      Atomics.store(this.mine!, LAST_RECEIVED, seq);
-      Atomics.add(this.words, GOT, claimed);
+      Atomics.add(this.#mine!, HITS, claimed);
+      Atomics.store(this.#mine!, LAST_RECEIVED, seq);
+      Atomics.add(this.#words, GOT, claimed);
     }
     try {
       if (items.length > claimed) items.length = claimed;
@@ -711,8 +712,8 @@ export class Client implements Endpoint {
       call.fail(error);
     }
     // Last: in the owner's own thread the next get may be served in here.
-    if (this.words) this.#ring();
-    else this.owner.post([RECEIVED, seq]);
+    if (this.#words) this.#ring();
+    else this.#owner.post([RECEIVED, seq]);
   }
 
   /** Gets that the owner has not heard of yet are served by copies it has posted before. */
@@ -723,13 +724,13 @@ export class Client implements Endpoint {
       const { slot, id, max } = call;
       if (slot === 0 || this.#claimable(max) === 0) return;
       // Not if the owner has served it: its answer is on its way.
-      if (!endSlot(this.mine!, slot, id)) return;
+      if (!endSlot(this.#mine!, slot, id)) return;
       const items = this.#claimSeveral(max);
       if (items === undefined) { // others were faster
         this.#calls.delete(id);
         call.id = this.#newId();
         this.#calls.set(call.id, call);
-        Atomics.store(this.mine!, slot, call.id);
+        Atomics.store(this.#mine!, slot, call.id);
         return this.#postGet(call);
       }
       this.#forget(call);
@@ -754,8 +755,8 @@ export class Client implements Endpoint {
 
   async size(): Promise<number> {
     this.#live("count");
-    return this.words
-      ? sizeOf(this.words)
+    return this.#words
+      ? sizeOf(this.#words)
       : this.#finalSize ?? await this.#question("size");
   }
 
@@ -766,7 +767,7 @@ export class Client implements Endpoint {
 
   async taskDone(): Promise<void> {
     this.#live("mark a task as done");
-    const { words } = this;
+    const words = this.#words;
     const done = words
       ? finishTask(words)
       : this.#finalSize === undefined && await this.#question("done");
@@ -776,13 +777,13 @@ export class Client implements Endpoint {
       );
     }
     if (words && Atomics.load(words, JOINERS) > 0 && allDone(words)) {
-      this.owner.post([FREED]);
+      this.#owner.post([FREED]);
     }
   }
 
   async join(signal: AbortSignal | undefined): Promise<void> {
     this.#live("join");
-    if (this.words ? allDone(this.words) : this.#finalSize !== undefined) {
+    if (this.#words ? allDone(this.#words) : this.#finalSize !== undefined) {
       return;
     }
     await this.#question("join", undefined, signal);
@@ -795,13 +796,13 @@ export class Client implements Endpoint {
     // deno-lint-ignore no-explicit-any
   ): Promise<any> {
     const call = this.#call("ask", Infinity, signal);
-    this.owner.post([ASK, call.id, question, argument]);
+    this.#owner.post([ASK, call.id, question, argument]);
     this.#arm(call, Infinity, signal);
     return call.promise;
   }
 
   #live(what: string): void {
-    if (this.gone) throw refusal(what, "gone");
+    if (this.#gone) throw refusal(what, "gone");
   }
 
   /** Throws when it cannot be shared. */
@@ -812,7 +813,7 @@ export class Client implements Endpoint {
 
   /** Makes one more handle; this one stays open. */
   give(): Handed {
-    return this.owner.share();
+    return this.#owner.share();
   }
 
   // --- The end -------------------------------------------------------------------------
@@ -820,14 +821,14 @@ export class Client implements Endpoint {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.gone) return;
+    if (this.#gone) return;
     for (const call of [...this.#calls.values()]) {
       if (call.kind !== "get") continue;
-      if (call.slot > 0) endSlot(this.mine!, call.slot, call.id);
+      if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
       this.#end(call, refusal("get", "cancelled"));
     }
     this.#dropCopies();
-    this.owner.post([CLOSE]);
+    this.#owner.post([CLOSE]);
   }
 
   /** The owner has all that was put here. */
@@ -836,7 +837,7 @@ export class Client implements Endpoint {
     this.#flushed = true;
     this.#joined();
     // The words answer what can still be asked of a plain queue.
-    if (this.#abandoned || (this.words && !this.joinable)) this.#closePort();
+    if (this.#abandoned || (this.#words && !this.joinable)) this.#closePort();
     else this.#closeIfEnded();
   }
 
@@ -851,8 +852,8 @@ export class Client implements Endpoint {
   #closePort(): void {
     if (this.#portClosed) return;
     this.#portClosed = true;
-    if (!this.gone) this.owner.post([EOF]);
-    this.owner.close();
+    if (!this.#gone) this.#owner.post([EOF]);
+    this.#owner.close();
   }
 
   async joinThread(signal: AbortSignal | undefined): Promise<void> {
@@ -881,8 +882,8 @@ export class Client implements Endpoint {
 
   /** The owner's thread has ended. */
   ownerEnded(): void {
-    if (this.gone || this.#portClosed) return;
-    this.gone = true;
+    if (this.#gone || this.#portClosed) return;
+    this.#gone = true;
     for (const call of [...this.#calls.values()]) {
       this.#end(call, refusal(call.kind, "gone"));
     }
@@ -904,6 +905,7 @@ export class Client implements Endpoint {
       this.#served,
       this.#flushed,
       this.#portClosed,
+      this.#gone,
       this.#detached,
       this.#joining.first,
       this.#drafts,

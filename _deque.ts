@@ -13,13 +13,6 @@ export class Deque<T> {
     this.#ring[(this.#head + this.#size++) & (this.#ring.length - 1)] = item;
   }
 
-  unshift(item: T): void {
-    if (this.#size === this.#ring.length) this.#resize(this.#size * 2);
-    this.#head = (this.#head - 1) & (this.#ring.length - 1);
-    this.#ring[this.#head] = item;
-    this.#size++;
-  }
-
   /** The first item, removed; only when `size > 0`. */
   shift(): T {
     const ring = this.#ring;
@@ -35,11 +28,6 @@ export class Deque<T> {
   /** The item at `index` from the front, `0 <= index < size`. */
   at(index: number): T {
     return this.#ring[(this.#head + index) & (this.#ring.length - 1)] as T;
-  }
-
-  clear(): void {
-    this.#ring = new Array(8);
-    this.#head = this.#size = 0;
   }
 
   #resize(capacity: number): void {

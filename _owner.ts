@@ -17,7 +17,7 @@ import {
 } from "./_endpoint.ts";
 import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
 import { DONE, Outbox, type Post } from "./_outbox.ts";
-import { stored, textOf, texts } from "./_snapshot.ts";
+import { stored, textOf } from "./_snapshot.ts";
 import {
   EOF,
   type Frame,
@@ -210,11 +210,7 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     outbox.flush();
     if (!port.open) return;
     if (text) return port.post(textOf(frame));
-    const [tag, id, slot, items, wait] = frame;
-    const copies = tag === PUT_WAIT && !transfer?.length
-      ? texts(items as unknown[])
-      : undefined;
-    if (copies) return port.post(textOf([tag, id, slot, copies, wait]));
+    const [tag] = frame;
     send(frame, transfer, tag === PUT || tag === PUT_PARCEL ? 1 : 0);
   };
   const client = new Client(

@@ -9,7 +9,7 @@
  * text.
  */
 
-import { isProxy, tellsProxies } from "./_endpoint.ts";
+import { isProxy } from "./_endpoint.ts";
 
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
 export const NOT_PLAIN: unique symbol = Symbol("not plain data");
@@ -211,17 +211,6 @@ export function stored(value: unknown): unknown {
   const copy = copyPlain(value);
   if (copy === NOT_PLAIN) return new Odd(structuredClone(value));
   return copiedIsText() ? copy : new Odd(copy);
-}
-
-/** Copies that can travel as text; `undefined`: not all of them can. */
-export function texts(values: unknown[]): unknown[] | undefined {
-  const copies: unknown[] = [];
-  for (const value of tellsProxies ? values : []) {
-    const copy = copyPlain(value);
-    if (copy === NOT_PLAIN || !copiedIsText()) return undefined;
-    copies.push(copy);
-  }
-  return copies.length === values.length ? copies : undefined;
 }
 
 /** What a stored item is. */

@@ -550,7 +550,6 @@ function inspect(client: Client): unknown[] {
     at,
     ...rest,
     client.closed,
-    client.gone,
   ];
 }
 

@@ -112,14 +112,14 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    "Atomics.store(this.mine!, LAST_RECEIVED, seq);",
+    "Atomics.store(this.#mine!, LAST_RECEIVED, seq);",
     "",
     "queue_model",
   ],
-  ["_client.ts", "else this.owner.post([RECEIVED, seq]);", "", "queue_model"],
+  ["_client.ts", "else this.#owner.post([RECEIVED, seq]);", "", "queue_model"],
   [
     "_client.ts",
-    "return this.owner.post([GIVE_BACK, seq, parcels], transfer);",
+    "return this.#owner.post([GIVE_BACK, seq, parcels], transfer);",
     "return;",
     "queue_model",
   ],
@@ -133,7 +133,7 @@ const MUTANTS: Mutant[] = [
   ["_client.ts", "[CANCEL, id, late]", "[CANCEL, id]", "queue_model"],
   [
     "_client.ts",
-    "this.owner.post([FREED]); // a get may",
+    "this.#owner.post([FREED]); // a get may",
     "// a get may",
     "queue_model queue",
   ],
