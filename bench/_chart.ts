@@ -169,7 +169,11 @@ function pipes(out: string[], top: number, results: Results, of: Of): number {
 }
 
 /** SVG. */
-export function chart(results: Results): string {
+export function chart(all: Results): string {
+  // One column for each runtime: the browser without shared memory is as in most pages.
+  const shown = Object.entries(all.runtimes)
+    .filter(([name]) => !name.endsWith(", isolated"));
+  const results = { ...all, runtimes: Object.fromEntries(shown) };
   const runtimes = Object.keys(results.runtimes);
   const of: Of = (runtime, row) =>
     results.runtimes[runtime]!.find(({ name }) => name === row);

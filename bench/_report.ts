@@ -13,6 +13,10 @@ export interface Results {
   runtimes: Record<string, Result[]>;
   /** Rates, by row. */
   python: Record<string, number>;
+  /** Bytes that one of many idle things takes, by runtime. */
+  idle: Record<string, Record<string, number>>;
+  /** Bytes of the module, minified and gzipped. */
+  size: number;
 }
 
 /** The floor's fastest way in this runtime. */
@@ -55,6 +59,7 @@ function tabled(head: string[], rows: string[][]): string[] {
 /** Markdown. */
 export function report(results: Results): string {
   const { runtimes, python, versions, commit, cores, system, rounds } = results;
+  const { idle, size } = results;
   const names = Object.keys(runtimes);
   const rows = new Map<string, Result>();
   for (const list of Object.values(runtimes)) {
@@ -78,6 +83,15 @@ export function report(results: Results): string {
       return rate ? (rate / python[row]!).toFixed(1) : "";
     }),
     `${compact(python[row]!)}/s`,
+  ]);
+  const loops = [...rows.keys()].map((row) => [
+    row,
+    ...names.map((name) => of(name, row)?.ratios.loop?.toFixed(1) ?? ""),
+  ]).filter((cells) => cells.slice(1).some((cell) => cell !== ""));
+  const kinds = [...new Set(Object.values(idle).flatMap(Object.keys))];
+  const bytes = kinds.map((kind) => [
+    kind,
+    ...Object.values(idle).map((of) => of[kind]?.toLocaleString("en") ?? ""),
   ]);
   const rates = [...rows.values()].flatMap((row) => {
     const ways = new Set(
@@ -113,6 +127,26 @@ export function report(results: Results): string {
       "",
       ...tabled(["", ...names, "Python"], against),
     ]),
+    "",
+    ...(loops.length === 0 ? [] : [
+      "## The queue's rate divided by that of a request loop over a port",
+      "",
+      "Goal in Chromium, not isolated: ≥ 3.",
+      "",
+      ...tabled(["", ...names], loops),
+      "",
+    ]),
+    ...(bytes.length === 0 ? [] : [
+      "## Bytes of one, idle",
+      "",
+      "What the process grew by, after garbage collection, divided by how many were made. Used: one message went through.",
+      "",
+      ...tabled(["", ...Object.keys(idle)], bytes),
+      "",
+    ]),
+    `Size of the module, minified and gzipped: ${
+      size.toLocaleString("en")
+    } bytes.`,
     "",
     "## Rates per second",
     "",

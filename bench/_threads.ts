@@ -71,3 +71,16 @@ export function listen(receive: (data: unknown) => void): void {
   scope.onmessage = (event) => receive(event.data);
   scope.postMessage("ready");
 }
+
+/** Collects garbage in this thread; Deno and Node have to be told that one may (`--expose-gc`). */
+export async function collect(): Promise<void> {
+  const { gc, Bun } = globalThis as {
+    gc?(): void;
+    Bun?: { gc(force: boolean): void };
+  };
+  for (let i = 0; i < 4; i++) {
+    await new Promise((done) => setTimeout(done, 20));
+    if (Bun) Bun.gc(true);
+    else gc!();
+  }
+}

@@ -1,5 +1,5 @@
 // Runs inside each runtime: measures the rows of some files and prints one line of JSON per row.
-// Arguments: a JSON object `{ files, rows, rounds, peers }` (see `run.ts`).
+// Its argument, in a browser the page's fragment: a JSON object `{ files, rows, rounds, peers }` (see `run.ts`).
 
 import { measure, type Row } from "./_rows.ts";
 
@@ -16,18 +16,32 @@ interface Process {
   exit(): void;
 }
 
-const { process } = globalThis as unknown as { process: Process };
-const { files, rows, rounds, peers } = JSON.parse(process.argv[2]!) as Task;
+const { process, told } = globalThis as unknown as {
+  process?: Process;
+  /** In a browser: hears the rows. */
+  told?(row: object): Promise<void>;
+};
+const task = process?.argv[2] ?? decodeURIComponent(location.hash.slice(1));
+const { files, rows, rounds, peers } = JSON.parse(task) as Task;
 
-for (const file of files) {
-  const { make } = await import(`./${file}`) as {
-    make(peers: string | null): Row[];
-  };
-  for (const row of make(peers)) {
-    if (rows.length > 0 && !rows.some((part) => row.name.includes(part))) {
-      continue;
+async function run(tell: (result: object) => unknown): Promise<void> {
+  for (const file of files) {
+    // Not a text that a bundler would look into.
+    const { make } = await import(new URL(file, import.meta.url).href) as {
+      make(peers: string | null): Row[];
+    };
+    for (const row of make(peers)) {
+      const wanted = rows.length === 0 ||
+        rows.some((part) => row.name.includes(part));
+      if (wanted) await tell(await measure(row, rounds));
     }
-    console.log(JSON.stringify(await measure(row, rounds)));
   }
 }
-process.exit();
+
+if (told) {
+  const error = await run(told).catch(String);
+  await told(error ? { error } : { end: true });
+} else {
+  await run((result) => console.log(JSON.stringify(result)));
+  process!.exit();
+}

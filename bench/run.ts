@@ -1,14 +1,19 @@
-// `deno task bench`: the rows of every file here, in Deno, Bun and Node, and Python, one table.
+// `deno task bench`: the rows of every file here, in Deno, Bun, Node and Chromium, and Python, one table.
 //
 //     deno task bench                    everything; writes results.json, .md and .svg
 //     deno task bench deno node          in these runtimes only
 //     deno task bench pipe.ts "64 B"     these files, the rows whose names contain one of these words
+//     deno task bench idle               how many bytes idle things take, and the size of the module
 //     deno task bench --rounds=15
 //
 // A row belongs to the file that exports it from `make()`; a new file is found by itself.
 
+import { gzipSync } from "node:zlib";
+import { bundleOne } from "../tests/_bundle.ts";
 import { find, output, ROOT } from "../tests/_tools.ts";
+import { hasChromium, measureInChromium } from "./_browser.ts";
 import { chart } from "./_chart.ts";
+import { IDLE } from "./_idle.ts";
 import { report, type Results } from "./_report.ts";
 import type { Result } from "./_rows.ts";
 
@@ -18,6 +23,8 @@ const PEERS: Record<string, string> = {
   multithreading: "0.3.52",
 };
 const HERE = `${ROOT}/bench`;
+/** Pages, by whether they have shared memory. */
+const PAGES = { chromium: false, "chromium, isolated": true };
 
 type Command = [command: string, args: string[]];
 
@@ -88,7 +95,7 @@ const rounds = Number(
   args.find((arg) => arg.startsWith("--rounds="))?.split("=")[1] ?? 7,
 );
 const words = args.filter((arg) => !arg.startsWith("--"));
-const chosen = words.filter((word) => word in runtimes);
+const chosen = words.filter((word) => word in runtimes || word in PAGES);
 const all = [...Deno.readDirSync(HERE)]
   .map(({ name }) => name)
   .filter((name) => /^[a-z]\w*\.ts$/.test(name))
@@ -97,10 +104,13 @@ const all = [...Deno.readDirSync(HERE)]
 const named = (word: string) =>
   all.find((file) => file === word || file === `${word}.ts`);
 const files = words.map(named).filter((file) => file !== undefined);
-const rows = words.filter((word) => !chosen.includes(word) && !named(word));
+const idle = words.length === 0 || words.includes("idle");
+const rows = words.filter((word) =>
+  !chosen.includes(word) && !named(word) && word !== "idle"
+);
 
 const task = {
-  files: files.length > 0 ? files : all,
+  files: files.length > 0 ? files : words.includes("idle") ? [] : all,
   rows,
   rounds,
   peers: null as string | null,
@@ -118,8 +128,14 @@ const results: Results = {
   versions: { ...PEERS },
   runtimes: {},
   python: {},
+  idle: {},
+  size: gzipSync(
+    await bundleOne('export * from "../mod.ts";', { minify: true }),
+    { level: 9 },
+  ).length,
 };
-for (const name of chosen.length > 0 ? chosen : Object.keys(runtimes)) {
+for (const name of Object.keys(runtimes)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
   const [command, options] = await runtimes[name]!();
   const version = await output(command, [
     ...options.filter((option) =>
@@ -134,6 +150,32 @@ for (const name of chosen.length > 0 ? chosen : Object.keys(runtimes)) {
     measured.push(result);
     show(name, result);
   });
+  for (const what of idle ? IDLE : []) {
+    const gc = { deno: "--v8-flags=--expose-gc", node: "--expose-gc" }[name];
+    const args = [...options, ...gc ? [gc] : [], "bench/_idle.ts", what];
+    await lines<{ bytes: number }>(command, args, ({ bytes }) => {
+      (results.idle[name] ??= {})[what] = bytes;
+      console.log(`${name}  ${what}: ${bytes} bytes`);
+    });
+  }
+}
+for (const [name, isolated] of Object.entries(PAGES)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
+  if (task.files.length === 0) break;
+  if (!hasChromium()) {
+    console.log("chromium is left out: it is not installed");
+    break;
+  }
+  const measured: Result[] = results.runtimes[name] = [];
+  const alone = { ...task, peers: null }; // they are on this disk
+  results.versions.chromium = await measureInChromium(
+    alone,
+    isolated,
+    (result) => {
+      measured.push(result);
+      show(name, result);
+    },
+  );
 }
 const python = (await output("python3", ["--version"]))?.trim().split(" ")[1];
 if (python && chosen.length === 0) {

@@ -56,10 +56,15 @@ function exists(path: string): boolean {
   }
 }
 
-/** The path of the browser, from BROWSER or where systems have it; else says what to do. */
-export function find(name: string): string {
+/** The path of the browser, if it is there: from BROWSER, or where systems have it. */
+export function installed(name: string): string | undefined {
   const named = Deno.env.get("BROWSER");
-  const found = (named ? [named] : PLACES[name] ?? []).find(exists);
+  return (named ? [named] : PLACES[name] ?? []).find(exists);
+}
+
+/** The path of the browser; else says what to do. */
+export function find(name: string): string {
+  const found = installed(name);
   if (found) return found;
   const debian = name === "firefox" ? "firefox-esr" : name;
   console.error(

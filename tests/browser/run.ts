@@ -6,6 +6,7 @@
 import { bundleApart, PURE, testFiles } from "../_bundle.ts";
 import { chosen, type Outcome, Report } from "../_report.ts";
 import { launch, type Tab } from "./launch.ts";
+import { serve } from "./serve.ts";
 
 /** No test may keep the thread busy for longer. */
 const SILENCE = 90_000;
@@ -25,35 +26,6 @@ const MODES: Mode[] = [
   { title: "worker, isolated", isolated: true, in: "worker" },
   { title: "worker, not isolated", isolated: false, in: "worker" },
 ];
-
-const ISOLATION = {
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-embedder-policy": "require-corp",
-};
-
-const HTML = `<!doctype html><title>tests</title>
-<script type="module" src="/browser/page.ts"></script>`;
-
-/** Serves the bundle; resolves to the origin of the server. */
-function serve(outputs: Map<string, string>, isolated: boolean) {
-  const headers = isolated ? ISOLATION : {};
-  return Deno.serve(
-    { port: 0, hostname: "127.0.0.1", onListen() {} },
-    ({ url }) => {
-      const { pathname } = new URL(url);
-      if (pathname === "/") {
-        const type = { "content-type": "text/html;charset=utf-8" };
-        return new Response(HTML, { headers: { ...headers, ...type } });
-      }
-      const text = outputs.get(pathname);
-      const type = { "content-type": "text/javascript;charset=utf-8" };
-      return new Response(text ?? "", {
-        status: text === undefined ? 404 : 200,
-        headers: { ...headers, ...type },
-      });
-    },
-  );
-}
 
 interface Event {
   /** The number of a test, and its name. */
@@ -153,7 +125,7 @@ const report = new Report();
 const only = Deno.env.get("MODE");
 const servers = [true, false].map((isolated) => ({
   isolated,
-  server: serve(outputs, isolated),
+  server: serve(outputs, isolated, "/browser/page.ts"),
 }));
 const jobs: Job[] = MODES
   .filter(({ title }) => !only || title === only)
