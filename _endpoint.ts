@@ -278,9 +278,7 @@ let quick: Take | null | undefined;
 function taker(): Take | null {
   return quick !== undefined
     ? quick
-    : quick = dressing() || !transferWorks()
-      ? null
-      : workerThreads?.receiveMessageOnPort ?? null;
+    : quick = dressing() ? null : workerThreads?.receiveMessageOnPort ?? null;
 }
 
 // A port has one owner: a message that names it again is a forgery.

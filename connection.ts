@@ -5,7 +5,7 @@
  */
 
 import type { Transferable } from "./_endpoint.ts";
-import { duration, integer, live, options } from "./_arguments.ts";
+import { duration, integer, live, options as optionsOf } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
@@ -166,7 +166,7 @@ export class Connection<In = unknown, Out = In> {
       return link.send(obj, undefined, undefined);
     }
     try {
-      const { transfer, signal } = checked<SendOptions>(options, "send");
+      const { transfer, signal } = optionsOf<SendOptions>(options, "send");
       if (transfer !== undefined && !Array.isArray(transfer)) {
         throw new TypeError("Cannot send: transfer must be an array");
       }
@@ -580,17 +580,13 @@ export async function wait<C extends Connection<any, any>>(
   }
 }
 
-function checked<T extends object>(value: T, what: string): Partial<T> {
-  return options<T>(value, what);
-}
-
 function signalOf(
   given: WaitOptions | undefined,
   what: string,
 ): AbortSignal | undefined {
   return given === undefined
     ? undefined
-    : live(options<WaitOptions>(given, what).signal, what);
+    : live(optionsOf<WaitOptions>(given, what).signal, what);
 }
 
 function closed(what: string): OSError {
