@@ -523,6 +523,7 @@ function scrapPort(raw: MessagePort): void {
 
 /** Closes the ports in a message that nobody will read. */
 export function scrap(message: unknown): void {
+  if (typeof message !== "object") return; // text, as most are
   const ports = new Set<MessagePort>();
   for (const [, , value] of fieldsOf([message])) {
     if (isPort(value)) ports.add(value);

@@ -4,7 +4,7 @@
  *
  * Backpressure: the sender counts messages and weight that the reader has not
  * taken; at `WINDOW` messages or `WINDOW_WEIGHT`, `send` waits. The reader
- * reports (TOOK) in steps of half a window.
+ * reports (TOOK) in steps of half a window of messages, an eighth of its weight.
  *
  * Moving. A port that never started travels as it is, with what is queued in
  * it; a started one too, except in Deno. There the end is replugged:
@@ -616,8 +616,8 @@ export class Link implements Endpoint {
       const took: Frame = [TOOK, messages, weight];
       // In this thread the other end hears of the end at once: of this, too.
       if (this.sibling) this.sibling.#taken(took);
-      else if (messages > 0) this.#out.post(took);
-      this.#out.post([EOF]);
+      else if (messages > 0) this.#out.post(textOf(took));
+      this.#out.post(textOf([EOF]));
     }
     this.sibling?.siblingClosed();
     this.#leave("the handle is closed");
