@@ -19,6 +19,7 @@ import {
 } from "../mod.ts";
 import { force } from "../_endpoint.ts";
 import { Random, scale, seed, test } from "./_harness.ts";
+import { Holder, outcome } from "./_holder.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;
@@ -214,6 +215,35 @@ for (const shared of [true, false]) {
     { needs: ["transfer"] },
   );
 }
+
+test(
+  "an item whose parts cannot be moved rejects the get that it comes to, and is gone",
+  async () => {
+    force.noSharedMemory = true;
+    try {
+      const q = new Queue<Any>();
+      const door = exposed(q);
+      const other = new Holder();
+      await other.hold("q", q);
+      const item = { [KEY]: 1, value: 1, endpoints: [], places: [] };
+      door.postMessage([wire.PUT_WAIT, 1, 0, [], true]); // keeps a place
+      door.postMessage([wire.PUT_PARCEL, { ...item, moved: [{}] }]);
+      assertEquals(
+        await outcome(other.call("q", "get")),
+        "TypeError: Cannot get: the item is malformed, and was dropped",
+      );
+      await q.put("next");
+      assertEquals(await other.call("q", "get"), "next");
+      assertEquals(await q.qsize(), 0);
+      hangUp(door);
+      await other.end();
+      q.close();
+    } finally {
+      force.noSharedMemory = false;
+    }
+  },
+  { needs: ["workers"] },
+);
 
 test(
   "unpack() of forged messages fails with a clear error, or returns them",

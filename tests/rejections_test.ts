@@ -659,6 +659,11 @@ queueTest(
       () => joined.join_thread(),
       () => putting,
     ]);
+    const stop = new AbortController();
+    const aborted = joined.join_thread({ signal: stop.signal });
+    await empty.qsize();
+    stop.abort(REASON);
+    await assertRejects(() => aborted, RangeError, REASON.message);
     await ended(holder, a);
     for (const call of called) {
       await assertRejects(async () => await call(), EOFError, "has ended");
