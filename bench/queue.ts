@@ -52,7 +52,7 @@ async function finish(hands: Hand[], expected: number): Promise<void> {
 
 async function module(
   consumers: number,
-  { maxsize = 0, work = "get" as Job["work"], handles = 1 } = {},
+  { maxsize = 0, work = "get" as Job["work"], handles = 1, items = ITEMS } = {},
 ): Promise<Way> {
   const queue = new Queue<Item>(maxsize);
   const hands: Hand[] = [];
@@ -69,10 +69,10 @@ async function module(
   }
   return {
     round: () =>
-      rate(ITEMS, async () => {
-        for (let i = 0; i < ITEMS; i++) await queue.put(item(i));
+      rate(items, async () => {
+        for (let i = 0; i < items; i++) await queue.put(item(i));
         for (let i = 0; i < consumers * handles; i++) await queue.put(MARK);
-        await finish(hands, ITEMS);
+        await finish(hands, items);
       }),
     end: async () => {
       queue.close();
@@ -351,16 +351,18 @@ export function make(peers: string | null): Row[] {
     feed(2),
     feed(4),
     against("queue, maxsize 1000", 0.85, "unbounded", {
-      unbounded: () => module(1),
-      module: () => module(1, { maxsize: 1000 }),
+      unbounded: () => module(1, { items: 10 * ITEMS }),
+      module: () => module(1, { maxsize: 1000, items: 10 * ITEMS }),
     }),
     against("queue, get_many", 1, "get", {
       get: () => module(1),
       module: () => module(1, { work: "get_many" }),
     }),
+    // Long rounds: to wake 64 handles at its start, and to tell each of its end,
+    // is a price of the round.
     against("queue, 64 handles", 0.7, "one handle", {
-      "one handle": () => module(1),
-      module: () => module(2, { handles: 32 }),
+      "one handle": () => module(1, { items: 10 * ITEMS }),
+      module: () => module(2, { handles: 32, items: 10 * ITEMS }),
     }),
     against("queue, worker to owner", 1, "loop", {
       loop: () => loop(1),
