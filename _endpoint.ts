@@ -558,6 +558,7 @@ export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
   }
   const port = new OpenPort(raw);
   port.watch.peer = peer;
+  if (travelLoses()) depart(); // until it has arrived, it keeps what is posted
   if (watchesPeers()) introduce(port);
   return port;
 }
@@ -841,11 +842,13 @@ function introduce(port: OpenPort): void {
       postMessage!.call(port.raw, [HELLO, threadName(), origin()]);
       watch.named = true;
     }
-    port.utter();
+    if (departing) departing.then(() => port.utter());
+    else port.utter();
   };
-  if (lock.state !== "asked") return greet();
-  port.keep();
-  lock.settled.then(greet);
+  const asked = lock.state === "asked";
+  if (asked || departing) port.keep();
+  if (asked) lock.settled.then(greet);
+  else greet();
 }
 
 /** A promise of something that is posted: not before others notice the end of this thread, nor before that can lose it. */

@@ -189,7 +189,7 @@ export async function moveUnread(
   force.replug = true;
   const { conn } = unpack<{ conn: Any }>(await nextMessage());
   conn.recv().catch(() => {}); // it is in use
-  via.send({ conn });
+  await via.send({ conn });
   if (end) exit();
   await new Promise(() => {});
 }
