@@ -7,9 +7,11 @@ import { Client, type OwnerPort } from "./_client.ts";
 import { Handle, NOTHING, QueueCore } from "./_core.ts";
 import {
   adopt,
+  isPeer,
   isPort,
   openChannel,
   type OpenPort,
+  peerOf,
   sharedWords,
   type Transferable,
   transferWorks,
@@ -158,9 +160,10 @@ function extend(
   const [here, there] = openChannel();
   const mine = descriptor.words ? sharedWords(HANDLE_WORDS) : undefined;
   admit(here, mine);
+  const peer = peerOf(there);
   const port = there.give();
   return {
-    descriptor: { ...descriptor, port, mine: mine ?? null },
+    descriptor: { ...descriptor, port, mine: mine ?? null, peer },
     ports: [port],
   };
 }
@@ -187,7 +190,8 @@ export function clientFrom(descriptor: Descriptor): Client {
     return owner.localClient();
   }
   if (port === null) throw malformed();
-  return remoteClient(adopt(port), descriptor);
+  const { peer } = descriptor;
+  return remoteClient(adopt(port, isPeer(peer) ? peer : undefined), descriptor);
 }
 
 /** A handle whose owner is at the other side of a port. */
