@@ -465,10 +465,10 @@ const latin1 = builtin<{ Buffer?: { prototype: { latin1Slice?: Latin1 } } }>(
   "node:buffer",
 )?.Buffer?.prototype.latin1Slice;
 const MOST_SPELLED = 128;
-// The tag of the frame, byte by byte, then the bytes.
-const spelling = new Uint8Array(4 + MOST_SPELLED);
-spelling.set([BYTES >> 24, BYTES >> 16, BYTES >> 8, BYTES]);
-const SPELLED = String.fromCharCode(...spelling.subarray(0, 4));
+// The tag of the frame, byte by byte; behind it, when one is spelled, the bytes.
+const TAG = [BYTES >> 24, BYTES >> 16 & 255, BYTES >> 8 & 255, BYTES & 255];
+const SPELLED = String.fromCharCode(...TAG);
+let spelling: Uint8Array | undefined;
 
 /**
  * A BYTES frame as text, one character a byte: a port carries a short string
@@ -477,6 +477,10 @@ const SPELLED = String.fromCharCode(...spelling.subarray(0, 4));
 export function spell(bytes: Uint8Array): string | undefined {
   const { length } = bytes;
   if (length > MOST_SPELLED || latin1 === undefined) return undefined;
+  if (spelling === undefined) {
+    spelling = new Uint8Array(4 + MOST_SPELLED);
+    spelling.set(TAG);
+  }
   spelling.set(bytes, 4);
   return latin1.call(spelling, 0, 4 + length);
 }
@@ -871,7 +875,9 @@ function depart(): void {
   const exchange = () => host.navigator!.locks!.request(uniqueName(), DONE);
   let done = Promise.resolve<unknown>(0); // it is posted in this turn
   for (let i = 0; i < EXCHANGES; i++) done = done.then(exchange);
-  departing = done.catch(DONE);
+  const gone = departing = done.catch(DONE).then(() => {
+    if (departing === gone) departing = undefined;
+  });
 }
 
 /** The thread at the other side of a port that leaves, as far as known: its greeting may be lost. */
