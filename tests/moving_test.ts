@@ -582,7 +582,7 @@ testBoth(
 test(
   "an end in an unread message goes on with it after its peer's thread has died",
   async () => {
-    for (const via of ["pipe", "queue"]) {
+    for (const via of ["pipe", "postMessage", "queue"]) {
       const [holder, getter] = [new Agent(), new Agent()];
       const [c, d] = Pipe<Any>();
       const [witness, there] = Pipe<Any>();
@@ -594,13 +594,13 @@ test(
         witness.close();
       };
       let got: { c: Conn };
-      if (via === "pipe") {
+      if (via !== "queue") {
         const [a, b] = Pipe<Any>();
         await a.send({ c });
         await b.poll(null);
         await dies();
-        await getter.take("b", b);
-        const back = await getter.give("b");
+        if (via === "pipe") await getter.take("b", b);
+        const back = via === "pipe" ? await getter.give("b") : await local(b);
         got = await back.recv();
         close(a, back);
       } else {
