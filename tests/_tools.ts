@@ -11,6 +11,14 @@ function fromFileUrl(url: URL): string {
 /** The repository. */
 export const ROOT: string = fromFileUrl(new URL("..", import.meta.url));
 
+/** The test files, as paths in the repository. */
+export function testFiles(): string[] {
+  return [...Deno.readDirSync(`${ROOT}/tests`)]
+    .filter(({ name }) => name.endsWith("_test.ts"))
+    .map(({ name }) => `tests/${name}`)
+    .sort();
+}
+
 const STAND_INS = ["--import-map", "tests/std/import_map.json"];
 
 /** Runs a command in the repository; resolves to its exit code. */

@@ -1,6 +1,13 @@
 // `deno task test`, `test:bun`, `test:node`: one suite, three runtimes. Arguments pass through.
 
-import { findBun, findNode, NODE_HOOK, ROOT, run, stdArgs } from "./_tools.ts";
+import {
+  findBun,
+  findNode,
+  NODE_HOOK,
+  run,
+  stdArgs,
+  testFiles,
+} from "./_tools.ts";
 
 interface Counts {
   passed: number;
@@ -20,13 +27,6 @@ function count(report: string): Counts {
     else if (/<skipped\b/.test(body)) skipped++;
   }
   return { passed: cases - failed - skipped, failed, skipped };
-}
-
-function testFiles(): string[] {
-  return [...Deno.readDirSync(`${ROOT}/tests`)]
-    .filter(({ name }) => name.endsWith("_test.ts"))
-    .map(({ name }) => `tests/${name}`)
-    .sort();
 }
 
 function given(args: string[]): boolean {
