@@ -6,7 +6,8 @@ import { rate, type Row, type Way } from "./_rows.ts";
 import { type Thread, thread } from "./_threads.ts";
 import type { Job } from "./workers/queue.ts";
 
-const ITEMS = 20_000;
+/** Of a round; without shared memory each costs several posts. */
+const ITEMS = typeof SharedArrayBuffer === "function" ? 20_000 : 2_000;
 /** For what takes a post or a round trip an item. */
 const FEWER = 4_000;
 
