@@ -330,7 +330,6 @@ const PIPES: Record<string, Row> = {
   "calls that wait while the connection is handed over": {
     error: OSError,
     words: "",
-    needs: ["transfer"],
     async provoke(scene) {
       const [a] = scene.pipe();
       const [via, other] = scene.pipe();
