@@ -336,6 +336,12 @@ export class QueueCore {
     return call;
   }
 
+  /** Ends a call; `why`: without what it asked for. */
+  #answer(call: Call, why?: Refusal): void {
+    this.#end(call);
+    call.handle.send([ANSWER, call.id, undefined, why]);
+  }
+
   /** A call waits no more. */
   #end(call: Call): void {
     call.list?.remove(call);
@@ -396,10 +402,9 @@ export class QueueCore {
 
   /** @param counted Its handle has not given it up, and taken it out of `PUTS`. */
   #endPut(putter: Call, why?: Refusal, counted = true): void {
-    const { handle, id } = putter;
-    this.#end(putter);
+    const { handle } = putter;
     if (counted) Atomics.sub(this.words, PUTS, 1);
-    handle.send([ANSWER, id, undefined, why]);
+    this.#answer(putter, why);
     if (handle.closed) this.#confirmClose(handle);
   }
 
@@ -699,8 +704,7 @@ export class QueueCore {
       call.underway = this.#underway();
       this.#impatient.add(call);
     } else if (call) {
-      this.#end(call);
-      handle.send([ANSWER, call.id, undefined, "cancelled"]);
+      this.#answer(call, "cancelled");
     }
     this.changed();
   }
@@ -708,18 +712,11 @@ export class QueueCore {
   /** Gets that do not wait are refused once all that was put before them is here. */
   #refuse(): void {
     for (const getter of this.#impatient) {
-      const { wait, underway, handle, id } = getter;
-      if (this.#isUnderway(underway)) continue;
+      if (this.#isUnderway(getter.underway)) continue;
       this.#impatient.delete(getter);
       getter.underway = undefined;
-      if (wait) continue;
-      this.#end(getter);
-      handle.send([
-        ANSWER,
-        id,
-        undefined,
-        this.#drained() ? "shutdown" : "empty",
-      ]);
+      if (getter.wait) continue;
+      this.#answer(getter, this.#drained() ? "shutdown" : "empty");
     }
   }
 
@@ -870,10 +867,7 @@ export class QueueCore {
     while (!this.#drained()) {
       if (Atomics.exchange(this.words, BELL, 1) === 1) return;
     }
-    this.#getters.forEach((getter) => {
-      this.#end(getter);
-      getter.handle.send([ANSWER, getter.id, undefined, "shutdown"]);
-    });
+    this.#getters.forEach((getter) => this.#answer(getter, "shutdown"));
   }
 
   #drop(claimed: Numbered[]): void {

@@ -67,6 +67,8 @@ function builtin<T>(name: string): T | undefined {
   }
 }
 
+const ignore = () => {};
+
 const workerThreads = builtin<WorkerThreads>("node:worker_threads");
 
 /** Whether an object is a Proxy; never true where the runtime cannot tell. */
@@ -554,14 +556,14 @@ function* fieldsOf(
 }
 
 /** Takes over a port that came in with a message, and what was known of its other side. */
-export function adopt(raw: MessagePort, peer?: Peer): OpenPort {
+export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
   if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
   if (dressing() && !Object.hasOwn(raw, "on")) {
     owned.add(raw);
     raw = throughThread(raw);
   }
   const port = new OpenPort(raw);
-  port.watch.peer = peer;
+  port.watch.peer = isPeer(peer) ? peer : undefined;
   if (travelLoses()) depart(); // until it has arrived, it keeps what is posted
   if (watchesPeers()) introduce(port);
   return port;
@@ -688,7 +690,6 @@ export function startedPortsTravel(): boolean {
   if (travelLoses()) return false;
   if (movable === undefined) {
     const [a, b] = [channel(), channel()];
-    const ignore = () => {};
     b.port1.addEventListener("message", ignore);
     b.port1.start();
     (b.port1 as Refable).unref?.();
@@ -764,7 +765,7 @@ const QUIET_MS = 20;
 export type Peer = [name: string, origin: string];
 
 /** Whether a field of a message names a thread. */
-export function isPeer(field: unknown): field is Peer {
+function isPeer(field: unknown): field is Peer {
   return Array.isArray(field) && field.length === 2 &&
     field.every((word) => typeof word === "string");
 }
@@ -859,23 +860,22 @@ function introduce(port: OpenPort): void {
 export function noticed<T>(posted: Promise<T>): Promise<T> {
   const asked = held?.state === "asked";
   if (!asked && !departing) return posted;
-  posted.catch(() => {}); // awaited later
+  posted.catch(ignore); // awaited later
   return Promise.all([asked && held!.settled, departing])
     .then(() => posted);
 }
 
 /** Until the end of this thread loses nothing of the ports that leave. */
 let departing: Promise<unknown> | undefined;
-const DONE = () => {};
 /** A port comes in (also a clone), then it is stopped: an exchange each, before it gives up what is queued in it. */
 const EXCHANGES = 4;
 
 /** A port leaves: it does so in order with what is asked of the keeper of locks. */
 function depart(): void {
-  const exchange = () => host.navigator!.locks!.request(uniqueName(), DONE);
+  const exchange = () => host.navigator!.locks!.request(uniqueName(), ignore);
   let done = Promise.resolve<unknown>(0); // it is posted in this turn
   for (let i = 0; i < EXCHANGES; i++) done = done.then(exchange);
-  const gone = departing = done.catch(DONE).then(() => {
+  const gone = departing = done.catch(ignore).then(() => {
     if (departing === gone) departing = undefined;
   });
 }

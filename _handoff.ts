@@ -12,7 +12,7 @@ import {
   type Transferable,
 } from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
-import { isPlain } from "./_snapshot.ts";
+import { isList, isPlain } from "./_snapshot.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
 export const UNCLONEABLE: unique symbol = Symbol(
@@ -91,8 +91,7 @@ class Survey {
     const known = this.#copies.get(value);
     if (known !== undefined) return known;
     if (isProxy(value)) return value; // for the platform to refuse
-    const list = Array.isArray(value) &&
-      Object.getPrototypeOf(value) === Array.prototype;
+    const list = isList(value);
     if (!list && !isPlain(value)) return this.#endpoint(value, path);
     const copy: object = list ? new Array(value.length) : {};
     this.#copies.set(value, copy);
@@ -280,8 +279,7 @@ function rehearse(value: unknown, transfer: Transferable[]): void {
     const part = ArrayBuffer.isView(value) ? value.buffer : value;
     if (moves.has(part)) return void found.add(part);
     if (copies.has(value)) return copies.get(value);
-    const list = Object.getPrototypeOf(value) === Array.prototype;
-    if (isProxy(value) || !list && !isPlain(value)) return value;
+    if (isProxy(value) || !isList(value) && !isPlain(value)) return value;
     const copy: Record<string, unknown> = {};
     copies.set(value, copy);
     for (const key of Object.keys(value)) {

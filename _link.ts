@@ -37,7 +37,6 @@ import {
   adopt,
   beforeTravel,
   hold,
-  isPeer,
   isPort,
   noticed,
   openChannel,
@@ -299,9 +298,7 @@ export class Link implements Endpoint {
     try {
       if (this.gone) {
         // As in Python, what cannot be sent to anybody says so first.
-        if (!transfer?.length && !prepare(value, undefined, this.pipe)) {
-          structuredClone(value);
-        }
+        if (!transfer?.length) prepare(value, undefined, this.pipe);
         throw brokenPipe();
       }
       if (transfer && transfer.length > 0) this.#sendParcel(value, transfer);
@@ -734,8 +731,8 @@ export class Link implements Endpoint {
       this.#inbox.drain(),
       [this.#messages, this.#weight],
       [this.#inbox.messages, this.#inbox.weight],
+      this.gone,
     );
-    link.gone = this.gone;
     if (out?.started) out.start(link.#sources);
     this.#out = undefined;
     this.#sources.ports = [];
@@ -749,10 +746,12 @@ export class Link implements Endpoint {
     inbox: unknown[],
     sent: [number, number],
     taken: [number, number],
+    gone: boolean,
   ): void {
     [this.#messages, this.#weight] = sent;
     for (const frame of inbox) if (isFrame(frame)) this.#inbox.push(frame);
     [this.#inbox.messages, this.#inbox.weight] = taken;
+    this.gone = gone;
     if (!this.#out) this.eof = this.gone = true;
   }
 
@@ -775,9 +774,7 @@ export class Link implements Endpoint {
       !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
       !isPair(moves) || !Array.isArray(descriptor.peers)
     ) throw malformed();
-    const peers = descriptor.peers.map((peer) =>
-      isPeer(peer) ? peer : undefined
-    );
+    const peers = [...descriptor.peers];
     const out = port === null ? undefined : adopt(port, peers.pop());
     const link = new Link(
       pipe,
@@ -787,9 +784,8 @@ export class Link implements Endpoint {
       out,
       drains.map((drain, i) => adopt(drain, peers[i])),
     );
-    link.#resume(inbox, sent, taken);
+    link.#resume(inbox, sent, taken, descriptor.gone === true);
     [link.#moves, link.#peerMoves] = moves;
-    if (descriptor.gone === true) link.gone = true;
     return link;
   }
 }

@@ -7,7 +7,6 @@ import { Client, type OwnerPort } from "./_client.ts";
 import { Handle, NOTHING, QueueCore } from "./_core.ts";
 import {
   adopt,
-  isPeer,
   isPort,
   openChannel,
   type OpenPort,
@@ -190,8 +189,7 @@ export function clientFrom(descriptor: Descriptor): Client {
     return owner.localClient();
   }
   if (port === null) throw malformed();
-  const { peer } = descriptor;
-  return remoteClient(adopt(port, isPeer(peer) ? peer : undefined), descriptor);
+  return remoteClient(adopt(port, descriptor.peer), descriptor);
 }
 
 /** A handle whose owner is at the other side of a port. */
@@ -214,8 +212,8 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     outbox.flush();
     if (!port.open) return;
     if (text) return port.post(textOf(frame));
-    const [tag] = frame;
-    send(frame, transfer, tag === PUT || tag === PUT_PARCEL ? 1 : 0);
+    const item = frame[0] === PUT || frame[0] === PUT_PARCEL;
+    send(frame, transfer, item ? 1 : 0);
   };
   const client = new Client(
     {

@@ -113,6 +113,12 @@ function enter(value: object, copy: object): void {
   size += 16;
 }
 
+/** Whether a value is a list, and none of a class of its own. */
+export function isList(value: unknown): value is unknown[] {
+  return Array.isArray(value) &&
+    Object.getPrototypeOf(value) === Array.prototype;
+}
+
 /** Whether an object is a plain one; `arguments`, and an error or a module with the prototype of one, are not. */
 export function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
@@ -122,9 +128,7 @@ export function isPlain(value: object): boolean {
 
 function copyObject(value: object): unknown {
   if (count === MOST_OBJECTS || isProxy(value)) return NOT_PLAIN;
-  if (Object.getPrototypeOf(value) === Array.prototype) {
-    return copyArray(value as unknown[]);
-  }
+  if (isList(value)) return copyArray(value);
   if (!isPlain(value)) return NOT_PLAIN;
   const copy: Record<string, unknown> = {};
   enter(value, copy);
@@ -141,7 +145,7 @@ function copyObject(value: object): unknown {
 
 function copyArray(value: unknown[]): unknown {
   const { length } = value;
-  if (!Array.isArray(value) || length > MOST_ELEMENTS) return NOT_PLAIN;
+  if (length > MOST_ELEMENTS) return NOT_PLAIN;
   // Holes and named properties are for the platform.
   const keys = Object.keys(value);
   if (

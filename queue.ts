@@ -5,7 +5,7 @@
  */
 
 import { noticed, type Transferable } from "./_endpoint.ts";
-import { duration, integer, live, options as optionsIn } from "./_arguments.ts";
+import { duration, integer, live, options as optionsOf } from "./_arguments.ts";
 import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
 import { OSError, ShutDown } from "./errors.ts";
@@ -471,7 +471,7 @@ export class Queue<T = unknown> {
     options?: { immediate?: boolean | undefined },
   ): Promise<void> {
     if (this.#client.closed) throw closed("shut down");
-    const { immediate } = optionsIn(options, "shut down");
+    const { immediate } = optionsOf(options, "shut down");
     await this.#client.shutdown(Boolean(immediate));
   }
 
@@ -602,7 +602,7 @@ function checked(
   given: GetOptions,
   what: string,
 ): { timeout: number; signal: AbortSignal | undefined } {
-  const { block = true, timeout, signal } = optionsIn<GetOptions>(given, what);
+  const { block = true, timeout, signal } = optionsOf<GetOptions>(given, what);
   const ms = duration(timeout, what);
   return { timeout: block ? ms : 0, signal: live(signal, what) };
 }
@@ -611,7 +611,7 @@ function signalOf(
   given: { signal?: AbortSignal | undefined } | undefined,
   what: string,
 ): AbortSignal | undefined {
-  return live(optionsIn<QueueOptions>(given, what).signal, what);
+  return live(optionsOf<QueueOptions>(given, what).signal, what);
 }
 
 function closed(what: string): OSError {
