@@ -2,16 +2,9 @@
 //
 //     deno run -A bench/_limits.ts      or with bun, or node
 
+import { fold, type Form } from "./_forms.ts";
 import { measure, rate, type Way } from "./_rows.ts";
 import { type Thread, thread } from "./_threads.ts";
-
-/** As in `workers/limits.ts`, which only a worker can import. */
-type Form = "bare" | "tagged" | "text";
-
-function fold(form: Form, value: unknown): unknown {
-  if (form === "bare") return value;
-  return form === "text" ? JSON.stringify([1, value]) : [1, value];
-}
 
 let worker: Promise<Thread> | undefined;
 

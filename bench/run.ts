@@ -8,8 +8,7 @@
 //
 // A row belongs to the file that exports it from `make()`; a new file is found by itself.
 
-import { gzipSync } from "node:zlib";
-import { bundleOne } from "../tests/_bundle.ts";
+import { moduleSize } from "../tests/_bundle.ts";
 import { find, output, ROOT } from "../tests/_tools.ts";
 import { hasChromium, measureInChromium } from "./_browser.ts";
 import { chart } from "./_chart.ts";
@@ -129,10 +128,7 @@ const results: Results = {
   runtimes: {},
   python: {},
   idle: {},
-  size: gzipSync(
-    await bundleOne('export * from "../mod.ts";', { minify: true }),
-    { level: 9 },
-  ).length,
+  size: await moduleSize(),
 };
 for (const name of Object.keys(runtimes)) {
   if (chosen.length > 0 && !chosen.includes(name)) continue;

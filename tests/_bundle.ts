@@ -1,5 +1,6 @@
 // The bundler, for the runtimes that take no TypeScript: the browsers, workerd, edge-runtime.
 
+import { gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
 import { ROOT } from "./_tools.ts";
 
@@ -9,14 +10,6 @@ const ALIAS: Record<string, string> = {
   "@std/async": "./tests/std/async.ts",
   "@ipc/multiprocessing": "./mod.ts",
 };
-
-/** The names of the test files, in `tests/`. */
-export function testFiles(): string[] {
-  return [...Deno.readDirSync(`${ROOT}/tests`)]
-    .map(({ name }) => name)
-    .filter((name) => name.endsWith("_test.ts"))
-    .sort();
-}
 
 /** Files of tests that know nothing of the platform: one run on each engine is enough. */
 export const PURE: string[] = [
@@ -75,4 +68,10 @@ export async function bundleOne(
   });
   await esbuild.stop();
   return outputFiles![0]!.text;
+}
+
+/** How many bytes the module takes, minified and gzipped. */
+export async function moduleSize(): Promise<number> {
+  const code = await bundleOne('export * from "../mod.ts";', { minify: true });
+  return gzipSync(code, { level: 9 }).length;
 }

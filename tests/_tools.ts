@@ -11,12 +11,17 @@ function fromFileUrl(url: URL): string {
 /** The repository. */
 export const ROOT: string = fromFileUrl(new URL("..", import.meta.url));
 
-/** The test files, as paths in the repository. */
+/** The names of the test files, in `tests/`. */
 export function testFiles(): string[] {
   return [...Deno.readDirSync(`${ROOT}/tests`)]
-    .filter(({ name }) => name.endsWith("_test.ts"))
-    .map(({ name }) => `tests/${name}`)
+    .map(({ name }) => name)
+    .filter((name) => name.endsWith("_test.ts"))
     .sort();
+}
+
+/** The same, as paths in the repository. */
+export function testPaths(): string[] {
+  return testFiles().map((name) => `tests/${name}`);
 }
 
 const STAND_INS = ["--import-map", "tests/std/import_map.json"];

@@ -8,7 +8,7 @@ import {
   ROOT,
   run,
   stdArgs,
-  testFiles,
+  testPaths,
 } from "./_tools.ts";
 
 /** How often each line was run, and each branch, by the line that it begins at. */
@@ -40,7 +40,7 @@ function parse(lcov: string): Map<string, Reached> {
   return files;
 }
 
-const files = Deno.args.length > 0 ? Deno.args : testFiles();
+const files = Deno.args.length > 0 ? Deno.args : testPaths();
 const folder = await Deno.makeTempDir();
 
 let failed = 0;

@@ -6,7 +6,7 @@ import {
   NODE_HOOK,
   run,
   stdArgs,
-  testFiles,
+  testPaths,
 } from "./_tools.ts";
 
 interface Counts {
@@ -59,7 +59,7 @@ async function inNode(report: string, args: string[]): Promise<number> {
     "--test-reporter=junit",
     `--test-reporter-destination=${report}`,
   ];
-  const files = given(args) ? [] : testFiles();
+  const files = given(args) ? [] : testPaths();
   return run(node, [...first, ...options, ...args, ...files]);
 }
 

@@ -3,8 +3,9 @@
 // and without; in a window, and in a Web Worker. Arguments: the browser, test files, `--filter text`;
 // BROWSER=path chooses the program, MODE="window, isolated" one of the modes.
 
-import { bundleApart, PURE, testFiles } from "../_bundle.ts";
+import { bundleApart, PURE } from "../_bundle.ts";
 import { chosen, type Outcome, Report } from "../_report.ts";
+import { testFiles, testPaths } from "../_tools.ts";
 import { launch, type Tab } from "./launch.ts";
 import { serve } from "./serve.ts";
 
@@ -112,7 +113,7 @@ function bundle(): Promise<Map<string, string>> {
   const workers = [...Deno.readDirSync(new URL("../workers", import.meta.url))]
     .map(({ name }) => `tests/workers/${name}`)
     .filter((path) => path.endsWith(".ts"));
-  const tests = testFiles().map((name) => `tests/${name}`);
+  const tests = testPaths();
   return bundleApart(["tests/browser/page.ts", ...tests, ...workers], "tests");
 }
 

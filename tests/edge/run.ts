@@ -1,9 +1,9 @@
 // `deno task test:workerd`, `deno task test:edge`: the part of the suite that one isolate can run, in a real
 // edge runtime, each test in a request of its own. Arguments: test files, `--filter text`.
 
-import { bundleOne, PURE, testFiles } from "../_bundle.ts";
+import { bundleOne, PURE } from "../_bundle.ts";
 import { chosen, type Outcome, Report } from "../_report.ts";
-import { NPX } from "../_tools.ts";
+import { NPX, testFiles } from "../_tools.ts";
 
 const WORKERD = "workerd@1.20261117.1";
 const EDGE_RUNTIME = "edge-runtime@4.0.1";
