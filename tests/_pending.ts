@@ -17,6 +17,13 @@ export function forgetPending(): void {
 
 type Call = (this: unknown, ...args: unknown[]) => unknown;
 
+const originals = new WeakMap<object, Call>();
+
+/** A method as it was before it was counted: what it returns settles a few microtasks earlier. */
+export function uncounted<F extends object>(method: F): F {
+  return originals.get(method) as unknown as F;
+}
+
 /** The same call, counted. What it returns is derived: who does not handle its rejection still hears of it. */
 function counted(name: string, call: Call): Call {
   return function (...args) {
@@ -40,6 +47,7 @@ for (const [name, { prototype }] of classes) { // bundlers rename classes
     const { value, ...rest } = Object.getOwnPropertyDescriptor(prototype, key)!;
     if (typeof value !== "function" || key === "constructor") continue;
     const wrapped = counted(`${name}.${String(key)}()`, value);
+    originals.set(wrapped, value);
     Object.defineProperty(prototype, key, { ...rest, value: wrapped });
   }
 }

@@ -960,6 +960,22 @@ test("a signal that is aborted already rejects before anything happens", async (
   });
 });
 
+test(
+  "a view whose byteLength says nonsense arrives beside what was moved",
+  async () => {
+    await withPipe(async (a, b) => {
+      const view = new Uint8Array([1]);
+      Object.defineProperty(view, "byteLength", { value: NaN });
+      const [end, other] = Pipe<Any>();
+      await a.send({ end, view });
+      const got = await b.recv();
+      assertEquals([...got.view], [1]);
+      got.end.close();
+      other.close();
+    });
+  },
+);
+
 test("a signal that is none is a TypeError, and takes no message", async () => {
   await withPipe(async (a, b) => {
     const nothing = () => {};
@@ -969,6 +985,7 @@ test("a signal that is none is a TypeError, and takes no message", async () => {
         {},
         { aborted: false },
         { aborted: false, addEventListener: nothing },
+        { aborted: false, removeEventListener: nothing },
       ] as Any[]
     ) {
       const calls = [

@@ -293,6 +293,75 @@ const MUTANTS: Mutant[] = [
     "if (view.length <= offset + length)",
     "bytes",
   ],
+  // Arguments, and what only looks like something else.
+  [
+    "_arguments.ts",
+    'typeof signal.addEventListener !== "function" ||',
+    "",
+    "connection",
+  ],
+  [
+    "connection.ts",
+    "Object.getPrototypeOf(buffer ?? 0) === Uint8Array.prototype &&",
+    "buffer instanceof Uint8Array &&",
+    "bytes",
+  ],
+  [
+    "_snapshot.ts",
+    'toString.call(value) === "[object Object]"',
+    "true",
+    "connection",
+  ],
+  [
+    "_snapshot.ts",
+    "value.byteLength >>> 0;",
+    "value.byteLength;",
+    "connection",
+  ],
+  [
+    "queue.ts",
+    'optionsOf(options, "shut down");',
+    "options ?? {}; void optionsOf;",
+    "queue",
+  ],
+  // Waiting, and the order of refusals.
+  [
+    "connection.ts",
+    "else watch(link);",
+    "else any.settle(found);",
+    "poll_wait",
+  ],
+  [
+    "connection.ts",
+    "await settle([link]); // a timer",
+    "// a timer",
+    "poll_wait",
+  ],
+  [
+    "connection.ts",
+    "await settle(links); // a timer",
+    "// a timer",
+    "poll_wait",
+  ],
+  [
+    "_link.ts",
+    "if (!transfer?.length) prepare(value, undefined, this.pipe);",
+    "",
+    "connection moving",
+  ],
+  // put_many: as it was at the call.
+  [
+    "_client.ts",
+    "rest.push(prepare(item, undefined));",
+    "rest.push(item);",
+    "queue",
+  ],
+  [
+    "_client.ts",
+    "const list = listOf(items);",
+    "const list = Array.isArray(items) ? items : undefined;",
+    "queue",
+  ],
   // Node refuses ports whose other side is gone.
   ["_endpoint.ts", "lost = true;", "", "moving", "node"],
   [
