@@ -6,7 +6,14 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
-import { force, startedPortsTravel, travelLoses, turn } from "../_endpoint.ts";
+import {
+  force,
+  openChannel,
+  type OpenPort,
+  startedPortsTravel,
+  travelLoses,
+  turn,
+} from "../_endpoint.ts";
 import {
   BrokenPipeError,
   EOFError,
@@ -359,6 +366,12 @@ test("an end that is handed over within its thread is closed here, open there", 
   close(c, d); // with an end in what is unread
   await assertRejects(() => a.recv(), EOFError);
   a.close();
+  const [g, h] = Pipe<Any>();
+  const [i, j] = Pipe<Any>();
+  await g.send({ i });
+  close(g, h); // before anything is dispatched
+  await assertRejects(() => j.recv(), EOFError);
+  j.close();
 });
 
 testBoth(
@@ -824,6 +837,28 @@ test("a key __proto__ beside an endpoint stays a key", async () => {
 });
 
 // --- Messages that nobody reads ------------------------------------------------------
+
+test(
+  "a port that is posted to a port whose other side has gone is closed",
+  async () => {
+    const goneOf = (port: OpenPort) =>
+      new Promise<void>((gone) =>
+        port.start({ frame() {}, gone: () => gone() })
+      );
+    const [here, there] = openChannel();
+    const [moved, other] = openChannel();
+    const gone = goneOf(here);
+    const closed = goneOf(other);
+    there.close();
+    await gone;
+    const raw = moved.give();
+    here.post([0, raw], [raw]);
+    await closed;
+    here.close();
+    other.close();
+  },
+  { needs: ["transfer"] },
+);
 
 testBoth("endpoints in messages that are dropped get closed", async () => {
   for (const how of ["at once", "arrived", "reading ended", "behind a drain"]) {

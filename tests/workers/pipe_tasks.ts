@@ -2,7 +2,7 @@
 
 import type { Connection } from "../../mod.ts";
 import { EOFError, Pipe, unpack } from "../../mod.ts";
-import { force } from "../../_endpoint.ts";
+import { force, travelLoses } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
 
@@ -189,7 +189,9 @@ export async function moveUnread(
   force.replug = true;
   const { conn } = unpack<{ conn: Any }>(await nextMessage());
   conn.recv().catch(() => {}); // it is in use
-  await via.send({ conn });
+  const sent = via.send({ conn });
+  // In this turn, before anything is passed on; in Firefox the end itself would be lost.
+  if (travelLoses()) await sent;
   if (end) exit();
   await new Promise(() => {});
 }
