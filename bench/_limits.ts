@@ -12,12 +12,13 @@ async function open(
   form: Form,
   echo: boolean,
   count: number,
+  how: { awaits?: boolean; part?: number } = {},
 ): Promise<[MessagePort, () => Promise<unknown>]> {
   const { post } = await (worker ??= thread("limits.ts"));
   const { port1, port2 } = new MessageChannel();
   let took: (data: unknown) => void;
   port1.onmessage = ({ data }) => took(data);
-  post({ port: port2, form, echo, count }, [port2]);
+  post({ port: port2, form, echo, count, ...how }, [port2]);
   return [port1, () => new Promise((done) => took = done)];
 }
 
@@ -57,6 +58,69 @@ async function oneWay(
         for (let i = 0; i < count; i += each) {
           port.postMessage(fold(form, frame));
           if (awaited) await undefined;
+        }
+        await done;
+      }),
+    end: () => port.close(),
+  };
+}
+
+/**
+ * The same as calls: at the sender a copy and a promise for each message, and
+ * `Promise.all` for each 1024; at the reader an awaited promise for each.
+ */
+async function calls<T>(copy: (i: number) => T): Promise<Way> {
+  const count = 20_480;
+  const each = 256;
+  const [port, next] = await open("text", false, count / each, {
+    awaits: true,
+  });
+  return {
+    round: () =>
+      rate(count, async () => {
+        const done = next();
+        for (let i = 0; i < count;) {
+          const sent: Promise<void>[] = [];
+          while (sent.length < 1024) {
+            const frame: T[] = [];
+            for (let j = 0; j < each; j++, i++) {
+              frame.push(copy(i));
+              sent.push(Promise.resolve());
+            }
+            port.postMessage(fold("text", frame));
+          }
+          await Promise.all(sent);
+        }
+        await done;
+      }),
+    end: () => port.close(),
+  };
+}
+
+/** The same for bytes that share a buffer. */
+async function byteCalls(size: number): Promise<Way> {
+  const count = 20_480;
+  const each = 256;
+  const [port, next] = await open("tagged", false, count / each, {
+    part: size,
+  });
+  const source = new Uint8Array(size).fill(7);
+  return {
+    round: () =>
+      rate(count, async () => {
+        const done = next();
+        for (let i = 0; i < count;) {
+          const sent: Promise<void>[] = [];
+          while (sent.length < 1024) {
+            const shared = new Uint8Array(each * size);
+            for (let j = 0; j < each; j++, i++) {
+              shared.set(source, j * size);
+              sent.push(Promise.resolve());
+            }
+            const { buffer } = shared;
+            port.postMessage(fold("tagged", buffer), [buffer]);
+          }
+          await Promise.all(sent);
         }
         await done;
       }),
@@ -120,11 +184,21 @@ await show(
   "one way awaited, {id, name}",
   forms.map((form) => [form, () => oneWay(form, flat, 1, true)]),
 );
+const copies: Record<string, (i: number) => unknown> = {
+  integers: (i) => i,
+  flat: (id) => ({ id, name: flat.name }),
+  nested: (i) => ({
+    id: i,
+    user: { name: flat.name, tags: [...nested.user.tags] },
+    at: { x: i, y: -i },
+  }),
+};
 for (const [name, value] of Object.entries({ integers: 5, flat, nested })) {
   await show(`one way, 256 a post, ${name}`, [
     ["bare, one a post", () => oneWay("bare", value, 1, false)],
     ["tagged", () => oneWay("tagged", value, 256, false)],
     ["text", () => oneWay("text", value, 256, false)],
+    ["text, as calls", () => calls(copies[name]!)],
   ]);
 }
 for (const size of [64, 4096, 65_536, 1_048_576]) {
@@ -133,6 +207,12 @@ for (const size of [64, 4096, 65_536, 1_048_576]) {
     ["transfer", () => bytes(size, false, true)],
     ["tagged clone", () => bytes(size, true, false)],
     ["tagged transfer", () => bytes(size, true, true)],
+    ...size < 1024
+      ? [["256 a post, as calls", () => byteCalls(size)] as [
+        string,
+        () => Promise<Way>,
+      ]]
+      : [],
   ]);
 }
 (globalThis as unknown as { process: { exit(): void } }).process.exit();
