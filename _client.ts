@@ -96,7 +96,7 @@ import {
 /** The way to the owner. */
 export interface OwnerPort {
   /** Sends an admitted item; throws when it cannot be cloned. */
-  put(item: unknown): Promise<void>;
+  put(item: unknown): void;
   /** Sends a frame, after all that was sent before; throws likewise. `text`: JSON keeps everything in it. */
   post(frame: unknown[], transfer?: Transferable[], text?: boolean): void;
   /** Claims the next item, in the owner's thread; else `NOTHING`. */
@@ -169,7 +169,6 @@ export class Client implements Endpoint {
   #askedMore = false;
   /** Items that the owner handed over since copies were last found claimed. */
   #served = 0;
-  #lastPut: Promise<void> = SENT;
   /** Calls with a draft: later puts line up behind them. */
   #drafts = 0;
   /** Calls of `put_many` under way. */
@@ -217,7 +216,10 @@ export class Client implements Endpoint {
           throw refusal("put", "shutdown");
         }
         if (this.#drafts === 0) {
-          if (this.#hasPlace(words)) return this.#putAdmitted(value, transfer);
+          if (this.#hasPlace(words)) {
+            this.#putAdmitted(value, transfer);
+            return SENT;
+          }
           if (timeout <= 0) throw refusal("put", "full");
         }
       }
@@ -238,7 +240,7 @@ export class Client implements Endpoint {
   #putAdmitted(
     value: unknown,
     transfer: Transferable[] | undefined,
-  ): Promise<void> {
+  ): void {
     try {
       if (!transfer?.length) {
         try {
@@ -248,7 +250,6 @@ export class Client implements Endpoint {
         }
       }
       this.#postDraft(prepare(value, transfer));
-      return SENT;
     } catch (error) {
       Atomics.sub(this.#mine!, ADMITTED, 1);
       Atomics.sub(this.#words!, TAIL, 1);
@@ -372,7 +373,6 @@ export class Client implements Endpoint {
             : this.put(item, undefined, left(), signal));
         }
       }
-      await this.#lastPut; // posted, not only called
     } finally {
       this.#running--;
       this.#ranOut();
@@ -397,7 +397,7 @@ export class Client implements Endpoint {
       at < items.length && words && this.#drafts === 0 &&
       Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
     ) {
-      this.#lastPut = this.#putAdmitted(items[at++], undefined);
+      this.#putAdmitted(items[at++], undefined);
     }
     const rest: unknown[] = [];
     let run: Run | undefined;

@@ -294,7 +294,6 @@ export class Link implements Endpoint {
     transfer: readonly Transferable[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    let posted: Promise<void> = DONE;
     try {
       if (this.gone) {
         // As in Python, what cannot be sent to anybody says so first.
@@ -302,20 +301,19 @@ export class Link implements Endpoint {
         throw brokenPipe();
       }
       if (transfer && transfer.length > 0) this.#sendParcel(value, transfer);
-      else posted = this.#push(value);
+      else this.#push(value);
     } catch (error) {
       return Promise.reject(error);
     }
-    return this.#sent(posted, signal);
+    return this.#sent(signal);
   }
 
-  #push(value: unknown): Promise<void> {
+  #push(value: unknown): void {
     try {
-      return this.#outbox.push(value);
+      this.#outbox.push(value);
     } catch {
       // The platform refuses endpoints: only now is it worth looking for them.
       this.#sendParcel(value);
-      return DONE;
     }
   }
 
@@ -326,15 +324,14 @@ export class Link implements Endpoint {
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     if (this.gone) return Promise.reject(brokenPipe());
-    return this.#sent(this.#outbox.pushBytes(bytes), signal);
+    this.#outbox.pushBytes(bytes);
+    return this.#sent(signal);
   }
 
-  #sent(posted: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  #sent(signal: AbortSignal | undefined): Promise<void> {
     this.#messages++;
     this.start();
-    const sent = noticed(
-      this.#hasRoom() ? posted : this.#waitForRoom(signal),
-    );
+    const sent = noticed(this.#hasRoom() ? DONE : this.#waitForRoom(signal));
     return this.#starting === undefined ? sent : this.#firstSent(sent);
   }
 

@@ -4,8 +4,10 @@
  * in the same turn share posts, the last of which leaves when the turn's
  * synchronous part ends.
  *
- * Invariants: what was pushed first leaves first; after `flush` nothing waits;
- * a returned promise resolves only after its message was posted.
+ * Invariants: what was pushed first leaves first; after `flush` nothing waits.
+ * What waits leaves in a microtask that was queued when the first message of
+ * the turn was posted: so a promise that was resolved already, as `DONE` is,
+ * goes on only after all that was pushed before has been posted.
  */
 
 import { spell, tellsProxies, type Transferable } from "./_endpoint.ts";
@@ -19,7 +21,7 @@ import {
 } from "./_snapshot.ts";
 import { BYTES, PACKED } from "./_wire.ts";
 
-/** The promise of a message that has been posted. */
+/** The promise of a message that has been pushed: who awaits it goes on when it has been posted. */
 export const DONE: Promise<void> = Promise.resolve();
 
 /** Weights below this are not worth a field in the frame. */
@@ -71,8 +73,6 @@ export class Outbox {
   #bytesUsed = 0;
   #bytesCount = 0;
   #weight = 0;
-  #batch: Promise<void> | undefined;
-  #batchDone: () => void = () => {};
   /** A message was posted earlier in this turn: what follows shares posts. */
   #hot = false;
   /** Messages that are still taken to come alone, as those before them did. */
@@ -99,7 +99,7 @@ export class Outbox {
    * Sends one object. Throws what the platform throws when it cannot be
    * cloned; then nothing was sent.
    */
-  push(value: unknown): Promise<void> {
+  push(value: unknown): void {
     if (this.#hot) {
       const copy = copyPlain(value);
       // After the copy: a getter of the value may have sent bytes.
@@ -107,16 +107,15 @@ export class Outbox {
       if (copy !== NOT_PLAIN) return this.#join(copy);
     }
     this.#alone(value);
-    return DONE;
   }
 
-  #join(copy: unknown): Promise<void> {
+  #join(copy: unknown): void {
     this.#values.push(copy);
     this.#text &&= copiedIsText();
     this.#weight += copiedSize();
-    return this.#joined(
-      this.#values.length === MOST_ITEMS || this.#weight >= MOST_WEIGHT,
-    );
+    if (this.#values.length === MOST_ITEMS || this.#weight >= MOST_WEIGHT) {
+      this.flush();
+    }
   }
 
   /** Sends a frame by itself, in its turn. */
@@ -153,7 +152,7 @@ export class Outbox {
   }
 
   /** Sends one bytes message. The bytes are copied here. */
-  pushBytes(source: Uint8Array): Promise<void> {
+  pushBytes(source: Uint8Array): void {
     const { length } = source;
     if (this.#hot && length <= SMALL) return this.#joinBytes(source);
     this.flush();
@@ -170,10 +169,9 @@ export class Outbox {
     }
     this.#weighed(length);
     this.#heat();
-    return DONE;
   }
 
-  #joinBytes(source: Uint8Array): Promise<void> {
+  #joinBytes(source: Uint8Array): void {
     if (this.#values.length > 0) this.flush();
     const { length } = source;
     const start = this.#bytesUsed;
@@ -187,9 +185,7 @@ export class Outbox {
     this.#bytesUsed = end;
     this.#bytesCount++;
     this.#weight += length;
-    return this.#joined(
-      this.#bytesCount === MOST_ITEMS || end >= MOST_WEIGHT,
-    );
+    if (this.#bytesCount === MOST_ITEMS || end >= MOST_WEIGHT) this.flush();
   }
 
   #grow(needed: number): void {
@@ -198,23 +194,15 @@ export class Outbox {
     this.#bytes = grown;
   }
 
-  #joined(full: boolean): Promise<void> {
-    this.#batch ??= new Promise((done) => this.#batchDone = done);
-    const batch = this.#batch;
-    if (full) this.flush();
-    return batch;
-  }
-
   /** Posts what waits. */
   flush(): void {
-    if (this.#batch === undefined) return;
     if (this.#bytesCount > 0) {
       const packed = this.#bytes!.slice(0, this.#bytesUsed);
       const frame = [PACKED, packed.buffer, this.#bytesCount];
       if (packed.length > CLONED) this.#post(frame, [packed.buffer]);
       else this.#post(frame);
       this.#weighed(this.#weight);
-    } else {
+    } else if (this.#values.length > 0) {
       const frame: unknown[] = [this.#many, this.#values];
       if (this.#weight >= LIGHT) {
         frame.push(this.#weight);
@@ -226,8 +214,6 @@ export class Outbox {
       this.#text = true;
     }
     this.#bytesUsed = this.#bytesCount = this.#weight = 0;
-    this.#batch = undefined;
-    this.#batchDone();
   }
 
   #heat(): void {
@@ -238,7 +224,7 @@ export class Outbox {
 
   readonly #endOfTurn = (): void => {
     this.#hot = false;
-    this.#calm = this.#batch === undefined ? CALM : 0;
+    this.#calm = this.#bytesCount + this.#values.length > 0 ? 0 : CALM;
     this.flush();
   };
 

@@ -17,7 +17,7 @@ import {
   uniqueName,
 } from "./_endpoint.ts";
 import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
-import { DONE, Outbox, type Post } from "./_outbox.ts";
+import { Outbox, type Post } from "./_outbox.ts";
 import { stored, textOf } from "./_snapshot.ts";
 import {
   EOF,
@@ -69,7 +69,6 @@ export class Owner {
     const port: OwnerPort = {
       put: (item) => {
         core.put(handle, [stored(item)]);
-        return DONE;
       },
       post: (frame) => {
         if (frame[0] === EOF) core.gone(handle);
