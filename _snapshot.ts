@@ -130,15 +130,15 @@ function copyObject(value: object): unknown {
   if (count === MOST_OBJECTS || isProxy(value)) return NOT_PLAIN;
   if (isList(value)) return copyArray(value);
   if (!isPlain(value)) return NOT_PLAIN;
-  const copy: Record<string, unknown> = {};
+  // First a shallow copy, which engines make at once, and reads each getter once.
+  const copy: Record<string, unknown> = { ...value };
   enter(value, copy);
-  for (const key in value) {
-    const field = (value as Record<string, unknown>)[key];
-    const copied = typeof field === "object" && field !== null
-      ? copyNested(field)
-      : copyLeaf(field);
-    if (copied === NOT_PLAIN || key === "__proto__") return NOT_PLAIN;
-    copy[key] = copied;
+  for (const key in copy) {
+    const field = copy[key];
+    if (typeof field === "object" && field !== null) {
+      if ((copy[key] = copyNested(field)) === NOT_PLAIN) return NOT_PLAIN;
+    } else if (copyLeaf(field) === NOT_PLAIN) return NOT_PLAIN;
+    if (key === "__proto__") return NOT_PLAIN;
   }
   return copy;
 }
@@ -147,22 +147,15 @@ function copyArray(value: unknown[]): unknown {
   const { length } = value;
   if (length > MOST_ELEMENTS) return NOT_PLAIN;
   // Holes and named properties are for the platform.
-  const keys = Object.keys(value);
-  if (
-    keys.length !== length ||
-    (length > 0 && keys[length - 1] !== String(length - 1))
-  ) {
-    return NOT_PLAIN;
-  }
-  const copy: unknown[] = [];
+  if (Object.keys(value).length !== length) return NOT_PLAIN;
+  const copy = value.slice();
   enter(value, copy);
   for (let i = 0; i < length; i++) {
-    const element = value[i];
-    const copied = typeof element === "object" && element !== null
-      ? copyNested(element)
-      : copyLeaf(element);
-    if (copied === NOT_PLAIN) return NOT_PLAIN;
-    copy.push(copied);
+    const element = copy[i];
+    if (typeof element === "object" && element !== null) {
+      if ((copy[i] = copyNested(element)) === NOT_PLAIN) return NOT_PLAIN;
+    } else if (copyLeaf(element) === NOT_PLAIN) return NOT_PLAIN;
+    else if (element === undefined && !(i in copy)) return NOT_PLAIN;
   }
   return copy;
 }

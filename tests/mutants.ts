@@ -426,6 +426,13 @@ async function copyTo(folder: string): Promise<void> {
   }
 }
 
+// All of them have to fit before the first is run.
+for (const [file, text] of MUTANTS) {
+  const times = (await Deno.readTextFile(`${ROOT}/${file}`)).split(text).length;
+  if (times !== 2) {
+    throw new Error(`${file} has ${times - 1} times, not once: ${text}`);
+  }
+}
 const folder = await Deno.makeTempDir();
 await copyTo(folder);
 let caught = 0;
@@ -435,13 +442,8 @@ for (const [i, mutant] of MUTANTS.entries()) {
   const [file, text, fault, tests, runtime = "deno"] = mutant;
   if (chosen.length > 0 && !chosen.includes(i + 1)) continue;
   const source = await Deno.readTextFile(`${ROOT}/${file}`);
-  const pieces = source.split(text);
-  if (pieces.length !== 2) {
-    throw new Error(
-      `${file} has ${pieces.length - 1} times, not once: ${text}`,
-    );
-  }
-  await Deno.writeTextFile(`${folder}/${file}`, pieces.join(fault));
+  const faulty = source.split(text).join(fault);
+  await Deno.writeTextFile(`${folder}/${file}`, faulty);
   const begun = performance.now();
   const alive = await passes(folder, tests, runtime);
   await Deno.writeTextFile(`${folder}/${file}`, source);
