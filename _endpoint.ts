@@ -19,7 +19,7 @@
  *   process that keeps them.
  */
 
-import { BYTES } from "./_wire.ts";
+import { BYTES, type Frame, isFrame } from "./_wire.ts";
 import { localChannel, LocalPort } from "./_local_channel.ts";
 
 interface NodeLike {
@@ -264,8 +264,8 @@ let closeMethod = prototype?.close;
 
 /** What hears of a started port. */
 export interface PortListener {
-  /** A message arrived; `text`: as text. */
-  frame(port: OpenPort, data: unknown, text: boolean): void;
+  /** A frame arrived; `text`: as text. */
+  frame(port: OpenPort, frame: Frame, text: boolean): void;
   /** The other side is gone; all it posted has been delivered. */
   gone(port: OpenPort): void;
 }
@@ -294,8 +294,6 @@ export class OpenPort {
   /** Neither closed nor given away. */
   open = true;
   started = false;
-  /** Frames that came in before their turn (see `_link.ts`). */
-  early: [number, ...unknown[]][] = [];
   /** The other side is known to be gone. */
   dead = false;
   /** The other end, when both were made in this thread. */
@@ -390,11 +388,7 @@ export class OpenPort {
    * handled is dropped, and the ports in it are closed.
    */
   close(): void {
-    if (!this.#deafen()) return;
-    scrapPort(this.raw);
-    const { early } = this;
-    this.early = [];
-    scrap(early);
+    if (this.#deafen()) scrapPort(this.raw);
   }
 
   /** Stops listening and gives the port away to be transferred. */
@@ -457,7 +451,8 @@ export class OpenPort {
     } else {
       this.watch.received++;
       const text = typeof data === "string";
-      this.#listener!.frame(this, text ? parsed(data) : data, text);
+      const frame = text ? parsed(data) : data;
+      if (isFrame(frame)) this.#listener!.frame(this, frame, text);
     }
   }
 }

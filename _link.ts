@@ -28,8 +28,8 @@
  *  as taken: nobody will take what is lost, and sends would wait for that.
  *  Where a lock tells of the peer's death, only the mover hears: it forwards EOF.
  *
- * Invariants: a receive waits only while the inbox is empty; `#sources[0]` is
- * the only port whose frames are handled, all others keep theirs in `early`;
+ * Invariants: a receive waits only while the inbox is empty; of `#sources` only
+ * the first is started, the others keep what comes until it is their turn;
  * after `close` or `give` no port of this end is open here.
  */
 
@@ -88,54 +88,6 @@ const WINDOW_WEIGHT = 4 * 1024 * 1024;
 /** Chunks below this size are not worth sending back. */
 const WORTH_RECYCLING = 16 * 1024;
 
-/** Ports that are read one after the other. */
-class Sources implements PortListener {
-  ports: OpenPort[];
-  readonly #frame: (frame: Frame, port: OpenPort) => void;
-  readonly #ended: (port: OpenPort) => void;
-  readonly #gone: ((port: OpenPort) => void) | undefined;
-
-  /**
-   * @param frame Hears the frames of the first port.
-   * @param ended Hears that the first port is gone, after its last frame.
-   * @param gone Hears at once that any port is gone.
-   */
-  constructor(
-    ports: OpenPort[],
-    frame: (frame: Frame, port: OpenPort) => void,
-    ended: (port: OpenPort) => void,
-    gone?: (port: OpenPort) => void,
-  ) {
-    this.ports = ports;
-    this.#frame = frame;
-    this.#ended = ended;
-    this.#gone = gone;
-  }
-
-  frame(port: OpenPort, data: unknown): void {
-    if (!isFrame(data)) return;
-    if (port === this.ports[0]) this.#frame(data, port);
-    else port.early.push(data);
-  }
-
-  gone(port: OpenPort): void {
-    this.#gone?.(port);
-    if (port === this.ports[0]) this.#ended(port);
-  }
-
-  /** Goes on with what the first port has kept, after the ports changed. */
-  proceed(): void {
-    const port = this.ports[0];
-    if (port === undefined) return;
-    const { early } = port;
-    port.early = [];
-    for (const frame of early) {
-      if (port === this.ports[0]) this.#frame(frame, port);
-    }
-    if (port.dead && port === this.ports[0]) this.#ended(port);
-  }
-}
-
 /** What has to be transferred with a frame that is passed on. */
 function transferOfFrame(frame: Frame): Transferable[] {
   const field = frame[1];
@@ -165,24 +117,25 @@ function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
     for (const port of from) port.close();
     release();
   };
-  const next = (port: OpenPort) => {
-    from.shift();
-    port.close();
-    if (from.length === 0) end();
-    else sources.proceed();
+  const next = () => {
+    from.shift()!.close();
+    if (from[0]) from[0].start(reader);
+    else end();
   };
-  const sources = new Sources(from, (frame, port) => {
-    if (frame[0] === LAST) next(port);
-    else if (frame[0] === EOF || isReplug(frame)) end(frame);
-    else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
-  }, (port) => {
-    // Nobody goes on at the new port.
-    if (port === out && port.watch.ended) return end([EOF]);
-    to.post([CUT]);
-    next(port);
-  });
-  for (const port of from) port.start(sources);
-  sources.proceed();
+  const reader: PortListener = {
+    frame(_, frame) {
+      if (frame[0] === LAST) next();
+      else if (frame[0] === EOF || isReplug(frame)) end(frame);
+      else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
+    },
+    gone(port) {
+      // Nobody goes on at the new port.
+      if (port === out && port.watch.ended) return end([EOF]);
+      to.post([CUT]);
+      next();
+    },
+  };
+  from[0]!.start(reader);
 }
 
 /** A pending receive: of an object, or of bytes, which `consume` makes the result of. */
@@ -215,7 +168,8 @@ export class Link implements Endpoint {
   /** The other end, as long as both are in this thread. */
   sibling: Link | undefined;
   #out: OpenPort | undefined;
-  readonly #sources: Sources;
+  /** What is read, one after the other: only the first is started. */
+  #sources: OpenPort[];
   readonly #inbox = new Inbox();
   readonly #outbox: Outbox;
   #spent: ArrayBuffer[] = [];
@@ -239,21 +193,15 @@ export class Link implements Endpoint {
     end: 0 | 1,
     readable: boolean,
     writable: boolean,
-    out: OpenPort | undefined,
-    drains: OpenPort[] = [],
+    ports: OpenPort[],
   ) {
     this.pipe = pipe;
     this.end = end;
     this.readable = readable;
     this.writable = writable;
     this.#meet();
-    this.#out = out;
-    this.#sources = new Sources(
-      out ? [...drains, out] : drains,
-      (frame, port) => this.#accept(frame, port),
-      (port) => this.#sourceCut(port),
-      (port) => port === this.#out && this.#broken(),
-    );
+    this.#sources = ports;
+    this.#out = ports.at(-1);
     this.#outbox = new Outbox(
       (frame, transfer) => this.#out?.post(frame, transfer),
       OBJECT,
@@ -277,14 +225,13 @@ export class Link implements Endpoint {
 
   /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
   start(): void {
-    const out = this.#out;
-    if (out === undefined || out.started) return;
+    const port = this.#sources[0];
+    if (port === undefined || port.started) return;
     if (!this.sibling) {
       this.#starting = settled(() => this.gone || this.closed)
         .then(() => this.#starting = undefined);
     }
-    out.start(this.#sources);
-    for (const port of this.#sources.ports) port.start(this.#sources);
+    port.start(this.#reader);
   }
 
   // --- Sending -----------------------------------------------------------------
@@ -442,8 +389,13 @@ export class Link implements Endpoint {
   #report(): void {
     const inbox = this.#inbox;
     if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 8) return;
+    this.#tellTaken();
+  }
+
+  #tellTaken(): void {
+    const inbox = this.#inbox;
     const chunks = this.#spent;
-    if (!this.gone && this.#out) {
+    if (inbox.messages > 0 && !this.gone && this.#out) {
       const frame: unknown[] = [TOOK, inbox.messages, inbox.weight];
       if (chunks.length === 0) this.#out.post(textOf(frame));
       else this.#out.post([...frame, chunks], chunks);
@@ -505,6 +457,11 @@ export class Link implements Endpoint {
 
   // --- Frames --------------------------------------------------------------------
 
+  readonly #reader: PortListener = {
+    frame: (port, frame) => this.#accept(frame, port),
+    gone: (port) => this.#sourceCut(port),
+  };
+
   #accept(frame: Frame, port: OpenPort): void {
     switch (frame[0]) {
       case TOOK:
@@ -512,7 +469,7 @@ export class Link implements Endpoint {
       case EOF:
         return this.#end();
       case REPLUG:
-        return this.#replugged(frame, port);
+        return this.#replugged(frame);
       case LAST:
         if (port !== this.#out) this.#sourceEnded(port);
         return;
@@ -536,7 +493,7 @@ export class Link implements Endpoint {
     this.#report();
   }
 
-  #replugged(frame: Frame, from: OpenPort): void {
+  #replugged(frame: Frame): void {
     if (!isReplug(frame)) return;
     const [, raw, theirs, ours] = frame;
     const fresh = adopt(raw);
@@ -547,11 +504,9 @@ export class Link implements Endpoint {
       this.#out!.close();
       this.#out = fresh;
     }
-    for (const port of [from, ...this.#sources.ports]) {
-      if (port !== this.#out) port.close();
-    }
-    this.#sources.ports = [fresh];
-    fresh.start(this.#sources);
+    for (const port of this.#sources) if (port !== this.#out) port.close();
+    this.#sources = [fresh];
+    fresh.start(this.#reader);
   }
 
   /** A port is gone without a last frame. */
@@ -566,12 +521,11 @@ export class Link implements Endpoint {
   }
 
   #sourceEnded(port: OpenPort): void {
-    const { ports } = this.#sources;
-    ports.shift();
     if (port === this.#out) return this.#end();
     port.close();
-    if (ports.length === 0) ports.push(this.#out!);
-    this.#sources.proceed();
+    this.#sources.shift();
+    if (this.#sources.length === 0) this.#sources.push(this.#out!);
+    this.#sources[0]!.start(this.#reader);
   }
 
   /** The peer cannot be reached any more. */
@@ -595,9 +549,9 @@ export class Link implements Endpoint {
 
   #closePorts(): void {
     this.#out?.close();
-    for (const port of this.#sources.ports) port.close();
+    for (const port of this.#sources) port.close();
     this.#out = undefined;
-    this.#sources.ports = [];
+    this.#sources = [];
   }
 
   // --- Closing and moving ----------------------------------------------------------
@@ -655,23 +609,25 @@ export class Link implements Endpoint {
   give(): Handed {
     if (!transferWorks()) return this.#park();
     this.#outbox.flush();
-    const sibling = this.sibling;
-    const fresh = sibling !== undefined && !this.#out?.started &&
-      this.#sources.ports.length === 1;
+    this.#tellTaken();
+    const { sibling } = this;
     this.#leave("the connection was handed over");
-    const { ports } = this.#sources;
-    let drains: OpenPort[] = [];
-    const travels = startedPortsTravel() ||
-      !this.#out?.started && !travelLoses();
-    if (this.#out && (fresh || travels)) {
-      if (!fresh) this.#readyToTravel();
-      drains = this.#sources.ports.filter((port) => port !== this.#out);
-    } else if (this.#out) {
-      drains = [this.#replug(ports)];
-      sibling?.start(); // to answer, even if it is never used
+    const [first] = this.#sources;
+    if (first) {
+      const fresh = sibling !== undefined && !first.started &&
+        this.#sources.length === 1;
+      if (
+        fresh || startedPortsTravel() || (!first.started && !travelLoses())
+      ) {
+        if (!fresh) this.#readyToTravel(first);
+      } else {
+        this.#replug();
+        sibling?.start(); // to answer, even if it is never used
+      }
     }
-    const out = this.#out;
-    const peers = [...drains, ...out ? [out] : []].map(peerOf);
+    const open = new Set(this.#sources);
+    if (this.#out) open.add(this.#out);
+    const peers = [...open].map(peerOf);
     const inbox = this.#inbox.drain();
     const descriptor: Descriptor = {
       kind: "connection",
@@ -679,42 +635,39 @@ export class Link implements Endpoint {
       end: this.end,
       readable: this.readable,
       writable: this.writable,
-      port: out?.give() ?? null,
-      drains: drains.map((port) => port.give()),
-      inbox,
-      sent: [this.#messages, this.#weight],
-      taken: [this.#inbox.messages, this.#inbox.weight],
-      moves: [this.#moves, this.#peerMoves],
+      ports: [...open].map((port) => port.give()),
       peers,
-      gone: this.gone,
+      inbox,
+      counts: [this.#messages, this.#weight, this.#moves, this.#peerMoves],
     };
     this.#out = undefined;
-    this.#sources.ports = [];
-    const carried = [...drains, ...inbox.filter(([tag]) => tag === PARCEL)];
-    if (carried.length > 0) replaceLost(descriptor, portsOf(descriptor));
+    this.#sources = [];
+    if (open.size > 1 || inbox.some(([tag]) => tag === PARCEL)) {
+      replaceLost(descriptor, portsOf(descriptor));
+    }
     return { descriptor, ports: portsOf(descriptor) as MessagePort[] };
   }
 
   /** Where a port must not travel without its peer: see `beforeTravel`. */
-  #readyToTravel(): void {
-    const port = this.#sources.ports[0]!;
-    const take = (data: unknown) => {
-      this.#sources.frame(port, data);
+  #readyToTravel(port: OpenPort): void {
+    const take = (frame: unknown) => {
+      if (isFrame(frame)) this.#accept(frame, port);
       return port.open;
     };
-    if (!beforeTravel(port, take) && port.open) this.#sources.gone(port);
+    if (!beforeTravel(port, take) && port.open) this.#sourceCut(port);
   }
 
-  #replug(sources: OpenPort[]): OpenPort {
+  #replug(): void {
     const [near, far] = openChannel();
     const [drain, feed] = openChannel();
+    const out = this.#out!;
     const raw = far.give();
-    this.#out!.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
-    near.watch.peer = this.#out!.watch.peer;
-    if (!sources.includes(this.#out!)) this.#out!.close();
-    forward([...sources], feed, this.#out!);
+    out.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
+    near.watch.peer = out.watch.peer;
+    if (!this.#sources.includes(out)) out.close();
+    forward(this.#sources, feed, out);
     this.#out = near;
-    return drain;
+    this.#sources = [drain, near];
   }
 
   /** Another link, in this thread, takes over, and waits to be unpacked. */
@@ -723,39 +676,29 @@ export class Link implements Endpoint {
     this.#leave("the connection was handed over");
     const { pipe, end, readable, writable } = this;
     const out = this.#out;
-    const link = new Link(pipe, end, readable, writable, out);
-    link.#resume(
-      this.#inbox.drain(),
-      [this.#messages, this.#weight],
-      [this.#inbox.messages, this.#inbox.weight],
-      this.gone,
-    );
-    if (out?.started) out.start(link.#sources);
+    this.#tellTaken();
+    const link = new Link(pipe, end, readable, writable, out ? [out] : []);
+    link.#resume(this.#inbox.drain(), this.#messages, this.#weight);
+    if (out?.started) out.start(link.#reader);
     this.#out = undefined;
-    this.#sources.ports = [];
+    this.#sources = [];
     const key = uniqueName();
     parked.set(key, link);
     return { descriptor: { kind: "connection", parked: key }, ports: [] };
   }
 
   /** Goes on where an end stopped that was handed over. */
-  #resume(
-    inbox: unknown[],
-    sent: [number, number],
-    taken: [number, number],
-    gone: boolean,
-  ): void {
-    [this.#messages, this.#weight] = sent;
+  #resume(inbox: unknown[], messages: number, weight: number): void {
+    this.#messages = messages;
+    this.#weight = weight;
     for (const frame of inbox) if (isFrame(frame)) this.#inbox.push(frame);
-    [this.#inbox.messages, this.#inbox.weight] = taken;
-    this.gone = gone;
     if (!this.#out) this.eof = this.gone = true;
   }
 
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
-    const { pipe, end, readable, writable, port, drains, inbox } = descriptor;
-    const { sent, taken, moves } = descriptor;
+    const { pipe, end, readable, writable, ports, peers, inbox, counts } =
+      descriptor;
     if (typeof descriptor.parked === "string") {
       const link = parked.get(descriptor.parked);
       parked.delete(descriptor.parked);
@@ -763,26 +706,16 @@ export class Link implements Endpoint {
     }
     if (
       typeof pipe !== "string" || (end !== 0 && end !== 1) ||
-      typeof readable !== "boolean" ||
-      typeof writable !== "boolean" ||
-      !(port === null || isPort(port)) ||
-      !Array.isArray(drains) ||
-      !drains.every(isPort) ||
-      !Array.isArray(inbox) || !isPair(sent) || !isPair(taken) ||
-      !isPair(moves) || !Array.isArray(descriptor.peers)
+      typeof readable !== "boolean" || typeof writable !== "boolean" ||
+      !Array.isArray(ports) || !ports.every(isPort) || !Array.isArray(peers) ||
+      !Array.isArray(inbox) || !Array.isArray(counts) || !counts.every(isCount)
     ) throw malformed();
-    const peers = [...descriptor.peers];
-    const out = port === null ? undefined : adopt(port, peers.pop());
-    const link = new Link(
-      pipe,
-      end,
-      readable,
-      writable,
-      out,
-      drains.map((drain, i) => adopt(drain, peers[i])),
-    );
-    link.#resume(inbox, sent, taken, descriptor.gone === true);
-    [link.#moves, link.#peerMoves] = moves;
+    const open = ports.map((port, i) => adopt(port, peers[i]));
+    const link = new Link(pipe, end, readable, writable, open);
+    const [messages = 0, weight = 0, moves = 0, peerMoves = 0] = counts;
+    link.#resume(inbox, messages, weight);
+    link.#moves = moves;
+    link.#peerMoves = peerMoves;
     return link;
   }
 }
@@ -796,21 +729,12 @@ export function settle(links: readonly Link[]): Promise<void> {
 }
 
 /** What has to be transferred with a connection's descriptor. */
-export function portsOf({ port, drains, inbox }: Descriptor): Transferable[] {
-  const ports: Transferable[] = isPort(port) ? [port] : [];
-  if (Array.isArray(drains)) {
-    ports.push(...drains.filter(isPort));
-  }
-  if (Array.isArray(inbox)) {
-    for (const frame of inbox) {
-      if (isFrame(frame)) ports.push(...transferOfFrame(frame));
-    }
-  }
-  return ports;
-}
-
-function isPair(field: unknown): field is [number, number] {
-  return Array.isArray(field) && field.length === 2 && field.every(isCount);
+export function portsOf({ ports, inbox }: Descriptor): Transferable[] {
+  const frames = Array.isArray(inbox) ? inbox.filter(isFrame) : [];
+  return [
+    ...Array.isArray(ports) ? ports.filter(isPort) : [],
+    ...frames.flatMap(transferOfFrame),
+  ];
 }
 
 function brokenPipe(): BrokenPipeError {

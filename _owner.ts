@@ -22,7 +22,6 @@ import { stored, textOf } from "./_snapshot.ts";
 import {
   EOF,
   type Frame,
-  isFrame,
   PUT,
   PUT_PARCEL,
   PUT_SEVERAL,
@@ -125,11 +124,10 @@ export class Owner {
       this.#endIfClosed();
     };
     port.start({
-      frame: (_, data, text) => {
-        if (!isFrame(data)) return;
-        if (data[0] === EOF) return gone();
-        if (data[0] === SHARE) return this.#shareFrom(data);
-        core.receive(handle, data, text);
+      frame: (_, frame, text) => {
+        if (frame[0] === EOF) return gone();
+        if (frame[0] === SHARE) return this.#shareFrom(frame);
+        core.receive(handle, frame, text);
         if (handle.closed) this.#endIfClosed();
       },
       gone,
@@ -232,9 +230,7 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     mine,
   );
   port.start({
-    frame: (_, data) => {
-      if (isFrame(data)) client.receive(data);
-    },
+    frame: (_, frame) => client.receive(frame),
     gone: () => client.ownerEnded(),
   });
   return client;

@@ -37,7 +37,7 @@ export function Pipe<A = unknown, B = A>(
 ): [Connection<A, B>, Connection<B, A>] {
   const pipe = uniqueName();
   const [port1, port2] = openChannel();
-  const first = new Link(pipe, 0, true, Boolean(duplex), port1);
-  const second = new Link(pipe, 1, Boolean(duplex), true, port2);
+  const first = new Link(pipe, 0, true, Boolean(duplex), [port1]);
+  const second = new Link(pipe, 1, Boolean(duplex), true, [port2]);
   return [connection(first), connection(second)];
 }

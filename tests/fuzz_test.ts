@@ -257,7 +257,7 @@ test(
       const descriptor: Any = random.chance(0.2)
         ? field(random)
         : random.chance()
-        ? { ...model, port: null, inbox: [] }
+        ? { ...model, ports: [], inbox: [] }
         : {
           kind: "queue",
           id: "x",
@@ -304,7 +304,7 @@ test(
       unpolluted();
     }
     a.close(); // not left to the garbage collector
-    model.port.close();
+    model.ports[0].close();
   },
   { needs: ["transfer"] },
 );
@@ -370,7 +370,7 @@ test(
 
 test("a text that is no frame, or a malformed one, is ignored", async () => {
   const [near, far]: [OpenPort, OpenPort] = openChannel();
-  const conn = connection<Any, Any>(new Link("pipe", 0, true, true, near));
+  const conn = connection<Any, Any>(new Link("pipe", 0, true, true, [near]));
   const texts = ["", "[", "null", "{}", '"text"', `[${wire.OBJECT}]`];
   texts.push(`[${wire.OBJECTS},{"length":1}]`, `[${wire.BYTES},"text"]`);
   texts.push(`[${wire.REPLUG},{},0,0]`, `[${wire.PARCEL},{"endpoints":[{}]}]`);

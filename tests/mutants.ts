@@ -158,7 +158,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_owner.ts",
-    "if (data[0] === SHARE) return this.#shareFrom(data);",
+    "if (frame[0] === SHARE) return this.#shareFrom(frame);",
     "",
     "queue",
   ],
@@ -188,8 +188,8 @@ const MUTANTS: Mutant[] = [
   ["_link.ts", "if (frame[0] === PARCEL) drop(frame[1]);", "", "moving"],
   [
     "_link.ts",
-    "[this.#inbox.messages, this.#inbox.weight] = taken;",
-    "",
+    "this.#tellTaken();\n    const { sibling }",
+    "const { sibling }",
     "moving connection",
   ],
   // Messages.
@@ -373,8 +373,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "if (carried.length > 0) replaceLost",
-    "if (carried.length < 0) replaceLost",
+    "if (open.size > 1 || inbox.some",
+    "if (open.size < 0 || inbox.some",
     "moving",
     "node",
   ],

@@ -13,7 +13,7 @@ type Any = any;
 /** A connection, and the raw port at its other side. */
 function exposed(): [Connection<Any>, OpenPort] {
   const [near, far] = openChannel();
-  return [connection<Any, Any>(new Link("pipe", 0, true, true, near)), far];
+  return [connection<Any, Any>(new Link("pipe", 0, true, true, [near])), far];
 }
 
 const TAGS = Object.values(wire).filter((x) => typeof x === "number");
