@@ -20,7 +20,12 @@
  */
 
 import { BYTES, type Frame, isFrame } from "./_wire.ts";
-import { localChannel, LocalPort } from "./_local_channel.ts";
+import {
+  arrived,
+  isTravelling,
+  localChannel,
+  LocalPort,
+} from "./_local_channel.ts";
 
 interface NodeLike {
   process?: { getBuiltinModule?: (name: string) => unknown };
@@ -247,9 +252,14 @@ function withChannel<T>(
   }
 }
 
-/** Whether a field of a message is a port. */
-export function isPort(field: unknown): field is MessagePort {
+/** Whether a field of a message is a port that can be transferred. */
+export function isTransferred(field: unknown): field is MessagePort {
   return typeof MessagePort === "function" && field instanceof MessagePort;
+}
+
+/** Whether a field of a message is a port, or, with a single thread, the name of one. */
+export function isPort(field: unknown): field is MessagePort {
+  return isTransferred(field) || isTravelling(field);
 }
 
 type PostMessage = (
@@ -400,7 +410,9 @@ export class OpenPort {
       if (travelLoses()) depart();
     }
     this.#deafen();
-    return this.raw;
+    return this.raw instanceof LocalPort
+      ? this.raw.travel(uniqueName()) as unknown as MessagePort
+      : this.raw;
   }
 
   #deafen(): boolean {
@@ -527,7 +539,7 @@ export function scrap(message: unknown): void {
   if (typeof message !== "object") return; // text, as most are
   const ports = new Set<MessagePort>();
   for (const [, , value] of fieldsOf([message])) {
-    if (isPort(value)) ports.add(value);
+    if (isTransferred(value)) ports.add(value);
   }
   for (const port of ports) if (!owned.has(port)) scrapPort(port);
 }
@@ -553,6 +565,7 @@ function* fieldsOf(
 /** Takes over a port that came in with a message, and what was known of its other side. */
 export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
   if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
+  if (isTravelling(raw)) raw = arrived(raw) as unknown as MessagePort;
   if (dressing() && !Object.hasOwn(raw, "on")) {
     owned.add(raw);
     raw = throughThread(raw);
@@ -584,6 +597,7 @@ export function beforeTravel(
   port: OpenPort,
   take: (data: unknown) => boolean,
 ): boolean {
+  if (!transferWorks()) return true;
   const receive = workerThreads?.receiveMessageOnPort;
   if (!receive) {
     const { raw } = port;
@@ -616,7 +630,7 @@ export function replaceLost(message: unknown, ports: Transferable[]): boolean {
   let lost = false;
   const replaced = new Map<unknown, MessagePort>();
   ports.forEach((raw, i) => {
-    if (!isPort(raw)) return;
+    if (!isTransferred(raw)) return;
     try {
       ports[i] = throughThread(raw);
     } catch {
@@ -683,6 +697,7 @@ let movable: boolean | undefined;
 /** Whether a port that has been started can still be transferred, with all that is queued in it. */
 export function startedPortsTravel(): boolean {
   if (travelLoses()) return false;
+  if (!transferWorks()) return true;
   if (movable === undefined) {
     const [a, b] = [channel(), channel()];
     b.port1.addEventListener("message", ignore);

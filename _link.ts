@@ -38,6 +38,7 @@ import {
   beforeTravel,
   hold,
   isPort,
+  isTransferred,
   noticed,
   openChannel,
   type OpenPort,
@@ -48,9 +49,7 @@ import {
   settled,
   startedPortsTravel,
   type Transferable,
-  transferWorks,
   travelLoses,
-  uniqueName,
 } from "./_endpoint.ts";
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
 import {
@@ -150,9 +149,6 @@ export class Receive<T> extends Waiter<T> {
 
 // The open ends of this thread: two that meet know of each other at once.
 const here = new Map<string, Link>();
-
-// With a single thread nothing can be transferred: ends are handed over here.
-const parked = new Map<string, Link>();
 
 /** See the module's comment. */
 export class Link implements Endpoint {
@@ -607,7 +603,6 @@ export class Link implements Endpoint {
 
   /** Gives this end away: here it is closed, the descriptor is all of it. */
   give(): Handed {
-    if (!transferWorks()) return this.#park();
     this.#outbox.flush();
     this.#tellTaken();
     const { sibling } = this;
@@ -670,52 +665,21 @@ export class Link implements Endpoint {
     this.#sources = [drain, near];
   }
 
-  /** Another link, in this thread, takes over, and waits to be unpacked. */
-  #park(): Handed {
-    this.#outbox.flush();
-    this.#leave("the connection was handed over");
-    const { pipe, end, readable, writable } = this;
-    const out = this.#out;
-    this.#tellTaken();
-    const link = new Link(pipe, end, readable, writable, out ? [out] : []);
-    link.#resume(this.#inbox.drain(), this.#messages, this.#weight);
-    if (out?.started) out.start(link.#reader);
-    this.#out = undefined;
-    this.#sources = [];
-    const key = uniqueName();
-    parked.set(key, link);
-    return { descriptor: { kind: "connection", parked: key }, ports: [] };
-  }
-
-  /** Goes on where an end stopped that was handed over. */
-  #resume(inbox: unknown[], messages: number, weight: number): void {
-    this.#messages = messages;
-    this.#weight = weight;
-    for (const frame of inbox) if (isFrame(frame)) this.#inbox.push(frame);
-    if (!this.#out) this.eof = this.gone = true;
-  }
-
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
     const { pipe, end, readable, writable, ports, peers, inbox, counts } =
       descriptor;
-    if (typeof descriptor.parked === "string") {
-      const link = parked.get(descriptor.parked);
-      parked.delete(descriptor.parked);
-      if (link) return link;
-    }
     if (
       typeof pipe !== "string" || (end !== 0 && end !== 1) ||
       typeof readable !== "boolean" || typeof writable !== "boolean" ||
       !Array.isArray(ports) || !ports.every(isPort) || !Array.isArray(peers) ||
-      !Array.isArray(inbox) || !Array.isArray(counts) || !counts.every(isCount)
+      !Array.isArray(inbox) || !isCounts(counts)
     ) throw malformed();
     const open = ports.map((port, i) => adopt(port, peers[i]));
     const link = new Link(pipe, end, readable, writable, open);
-    const [messages = 0, weight = 0, moves = 0, peerMoves = 0] = counts;
-    link.#resume(inbox, messages, weight);
-    link.#moves = moves;
-    link.#peerMoves = peerMoves;
+    [link.#messages, link.#weight, link.#moves, link.#peerMoves] = counts;
+    for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
+    if (open.length === 0) link.eof = link.gone = true;
     return link;
   }
 }
@@ -732,9 +696,16 @@ export function settle(links: readonly Link[]): Promise<void> {
 export function portsOf({ ports, inbox }: Descriptor): Transferable[] {
   const frames = Array.isArray(inbox) ? inbox.filter(isFrame) : [];
   return [
-    ...Array.isArray(ports) ? ports.filter(isPort) : [],
+    ...Array.isArray(ports) ? ports.filter(isTransferred) : [],
     ...frames.flatMap(transferOfFrame),
   ];
+}
+
+/** What an end that moved has counted. */
+function isCounts(
+  field: unknown,
+): field is [messages: number, weight: number, moves: number, peers: number] {
+  return Array.isArray(field) && field.length === 4 && field.every(isCount);
 }
 
 function brokenPipe(): BrokenPipeError {

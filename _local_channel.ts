@@ -17,12 +17,27 @@ function later(run: () => void): void {
 
 type Listener = (event: MessageEvent) => void;
 
+// Nothing can be transferred: a message holds the name of a port that travels.
+const travelling = new Map<unknown, LocalPort>();
+
+/** Whether it is the name of a port that travels. */
+export function isTravelling(name: unknown): boolean {
+  return travelling.has(name);
+}
+
+/** The port that travelled under a name. */
+export function arrived(name: unknown): LocalPort {
+  const port = travelling.get(name)!;
+  travelling.delete(name);
+  return port;
+}
+
 /** One of two entangled ports. */
 export class LocalPort {
   #other: LocalPort | undefined;
   #started = false;
   #queue: unknown[] = [];
-  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #listeners = new Set<Listener>();
 
   /** Two of them. */
   static pair(): [LocalPort, LocalPort] {
@@ -44,6 +59,13 @@ export class LocalPort {
     if (this.#queue.length > 0) this.#schedule();
   }
 
+  /** Stops, and goes on where its name arrives. */
+  travel(name: string): string {
+    this.#started = false;
+    travelling.set(name, this);
+    return name;
+  }
+
   /** What is queued here. */
   take(): unknown[] {
     return this.#queue.splice(0);
@@ -57,16 +79,14 @@ export class LocalPort {
     this.#listeners.clear();
   }
 
-  /** As that of an `EventTarget`. */
+  /** As that of an `EventTarget`; there are no events but messages. */
   addEventListener(type: string, listener: Listener): void {
-    let listeners = this.#listeners.get(type);
-    if (!listeners) this.#listeners.set(type, listeners = new Set());
-    listeners.add(listener);
+    if (type === "message") this.#listeners.add(listener);
   }
 
   /** As that of an `EventTarget`. */
-  removeEventListener(type: string, listener: Listener): void {
-    this.#listeners.get(type)?.delete(listener);
+  removeEventListener(_: string, listener: Listener): void {
+    this.#listeners.delete(listener);
   }
 
   #schedule(): void {
@@ -74,8 +94,9 @@ export class LocalPort {
   }
 
   #dispatch(): void {
-    for (const data of this.take()) {
-      for (const listener of [...this.#listeners.get("message") ?? []]) {
+    while (this.#started && this.#queue.length > 0) {
+      const data = this.#queue.shift();
+      for (const listener of [...this.#listeners]) {
         listener({ data } as MessageEvent);
       }
     }

@@ -8,12 +8,12 @@ import { Handle, NOTHING, QueueCore } from "./_core.ts";
 import {
   adopt,
   isPort,
+  isTransferred,
   openChannel,
   type OpenPort,
   peerOf,
   sharedWords,
   type Transferable,
-  transferWorks,
   uniqueName,
 } from "./_endpoint.ts";
 import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
@@ -31,7 +31,7 @@ import {
 import { HANDLE_WORDS, POSTED, QUEUE_WORDS } from "./_words.ts";
 
 // Queues that are owned by this thread, for handles that come back to it.
-const owners = new Map<string, WeakRef<Owner> | Owner>();
+const owners = new Map<string, { deref(): Owner | undefined }>();
 
 /** A queue in the thread that owns it. */
 export class Owner {
@@ -51,9 +51,8 @@ export class Owner {
     this.#shared = words !== undefined;
     this.#maxsize = maxsize;
     this.#joinable = joinable;
-    // Without a transfer list a message holds no more than the name.
-    const weak = typeof WeakRef === "function" && transferWorks();
-    owners.set(this.id, weak ? new WeakRef(this) : this);
+    const weak = typeof WeakRef === "function";
+    owners.set(this.id, weak ? new WeakRef(this) : { deref: () => this });
   }
 
   /** A handle in this thread. */
@@ -152,7 +151,6 @@ function extend(
   descriptor: Descriptor,
   admit: (port: OpenPort, mine: Int32Array | undefined) => void,
 ): Handed {
-  if (!transferWorks()) return { descriptor, ports: [] };
   const [here, there] = openChannel();
   const mine = descriptor.words ? sharedWords(HANDLE_WORDS) : undefined;
   admit(here, mine);
@@ -170,23 +168,17 @@ export function clientFrom(descriptor: Descriptor): Client {
   if (
     typeof id !== "string" || typeof maxsize !== "number" ||
     typeof joinable !== "boolean" ||
-    !(port === null || isPort(port)) ||
+    !isPort(port) ||
     !(words === null || isWords(words, QUEUE_WORDS)) ||
     (words === null) !== !isWords(mine, HANDLE_WORDS)
   ) throw malformed();
-  const known = owners.get(id);
-  const owner = known instanceof Owner ? known : known?.deref();
-  if (owner) {
-    // Back in the owner's thread: the port is not needed.
-    if (port) {
-      const unused = adopt(port);
-      unused.post([EOF]);
-      unused.close();
-    }
-    return owner.localClient();
-  }
-  if (port === null) throw malformed();
-  return remoteClient(adopt(port, descriptor.peer), descriptor);
+  const opened = adopt(port, descriptor.peer);
+  const owner = owners.get(id)?.deref();
+  if (!owner) return remoteClient(opened, descriptor);
+  // Back in the owner's thread: the port is not needed.
+  opened.post([EOF]);
+  opened.close();
+  return owner.localClient();
 }
 
 /** A handle whose owner is at the other side of a port. */
@@ -238,7 +230,7 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
 
 /** The ports in a descriptor. */
 export function portsOf({ port }: Descriptor): Transferable[] {
-  return isPort(port) ? [port] : [];
+  return isTransferred(port) ? [port] : [];
 }
 
 function isWords(value: unknown, length: number): value is Int32Array {

@@ -184,7 +184,12 @@ const MUTANTS: Mutant[] = [
   ],
   ["_link.ts", "if (port !== this.#out) this.#forgive();", "", "moving"],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
-  ["_link.ts", "if (!this.#out) this.eof = this.gone = true;", "", "moving"],
+  [
+    "_link.ts",
+    "if (open.length === 0) link.eof = link.gone = true;",
+    "",
+    "moving",
+  ],
   ["_link.ts", "if (frame[0] === PARCEL) drop(frame[1]);", "", "moving"],
   [
     "_link.ts",
