@@ -33,9 +33,9 @@
 import { type Transferable, turn } from "./_endpoint.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
+  type Descriptor,
   Draft,
   type Endpoint,
-  type Handed,
   Parcel,
   prepare,
   transferOf,
@@ -103,7 +103,7 @@ export interface OwnerPort {
   take(): unknown;
   close(): void;
   /** Makes one more handle. */
-  share(): Handed;
+  share(): Descriptor;
 }
 
 /** A call that waits for the owner. */
@@ -812,7 +812,7 @@ export class Client implements Endpoint {
   }
 
   /** Makes one more handle; this one stays open. */
-  give(): Handed {
+  give(): Descriptor {
     return this.#owner.share();
   }
 

@@ -20,7 +20,7 @@
 import type { Transferable } from "./_endpoint.ts";
 import { Deque } from "./_deque.ts";
 import { type Entry, List } from "./_list.ts";
-import { drop, isParcel, Parcel, transferOf } from "./_handoff.ts";
+import { drop, isParcel, Parcel } from "./_handoff.ts";
 import { Odd, plain, weigh } from "./_snapshot.ts";
 import {
   ACCEPT,
@@ -217,7 +217,7 @@ export class QueueCore {
         return this.put(handle, text ? a : a.map(odd));
       case PUT_PARCEL:
         if (!isParcel(a)) return this.#unput(handle);
-        return this.put(handle, [new Parcel(a, transferOf(a))], b);
+        return this.put(handle, [new Parcel(a)], b);
       case PUT_WAIT:
         if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
           return;
@@ -653,7 +653,7 @@ export class QueueCore {
     const returned = Array.isArray(parcels) ? [...parcels] : [];
     for (const numbered of items.filter(holdsEndpoints)) {
       const message = returned.shift();
-      numbered.item = new Parcel(message, transferOf(message));
+      numbered.item = new Parcel(message);
     }
     this.#restore(items);
   }

@@ -19,12 +19,6 @@ export const UNCLONEABLE: unique symbol = Symbol(
   "an endpoint, which travels only inside pack(), send() and put():",
 );
 
-/** What an endpoint gives away: a plain description, and the ports in it. */
-export interface Handed {
-  descriptor: Descriptor;
-  ports: MessagePort[];
-}
-
 /** The plain description of an endpoint on its way. */
 export interface Descriptor {
   kind: string;
@@ -36,21 +30,27 @@ export interface Endpoint {
   /** Throws when it cannot be handed over (closed; through itself). */
   check(through: string | undefined): void;
   /** Hands it over: moved or shared. Only after all checks have passed. */
-  give(): Handed;
+  give(): Descriptor;
 }
 
 const KEY = "@ipc/multiprocessing";
 const VERSION = 1;
 
+/** Where an endpoint belongs: in which object of the message, by which key; and its number. */
+type Place = [holder: object, key: string, number: number];
+
 /** A message with endpoints in it, as it travels. */
-interface Packed {
+interface Packed extends Box {
   [KEY]: typeof VERSION;
-  value: unknown;
   endpoints: Descriptor[];
-  /** For each place of an endpoint in `value`: its number, then the keys. */
-  places: (string | number)[][];
+  places: Place[];
   /** What was transferred besides: it has to be again when passed on unread. */
   moved: Transferable[];
+}
+
+/** What becomes the message: so the value, too, has a holder and a key. */
+interface Box {
+  value: unknown;
 }
 
 interface Kind {
@@ -79,47 +79,37 @@ function endpointOf(value: object): Endpoint | undefined {
 
 // --- Packing -----------------------------------------------------------------
 
-class Survey {
-  readonly endpoints: Endpoint[] = [];
-  readonly places: (string | number)[][] = [];
-  readonly #numbers = new Map<object, number>();
-  readonly #copies = new Map<object, unknown>();
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
 
-  /** A copy of the plain part of a value, with `null` for each endpoint. */
-  copy(value: unknown, path: (string | number)[]): unknown {
-    if (typeof value !== "object" || value === null) return value;
-    const known = this.#copies.get(value);
-    if (known !== undefined) return known;
-    if (isProxy(value)) return value; // for the platform to refuse
-    const list = isList(value);
-    if (!list && !isPlain(value)) return this.#endpoint(value, path);
-    const copy: object = list ? new Array(value.length) : {};
-    this.#copies.set(value, copy);
+/**
+ * A copy of plain objects and arrays, with identity and cycles kept; `other`
+ * says what takes the place of any other object in them.
+ */
+function copyWith<T extends object>(
+  root: T,
+  other: (part: object, holder: object, key: string) => unknown,
+): T {
+  const copies = new Map<object, object>();
+  const copy = (original: object): object => {
+    const made = isList(original) ? new Array(original.length) : {};
+    copies.set(original, made);
     // Keys, not indices: holes stay holes, named properties go along.
-    for (const key of Object.keys(value)) {
-      const field = (value as Record<string, unknown>)[key];
-      set(
-        copy,
-        key,
-        typeof field === "object" && field !== null
-          ? this.copy(field, [...path, key])
-          : field,
-      );
+    for (const key of Object.keys(original)) {
+      const field = (original as Record<string, unknown>)[key];
+      set(made, key, isObject(field) ? part(field, made, key) : field);
     }
-    return copy;
-  }
-
-  #endpoint(value: object, path: (string | number)[]): unknown {
-    let number = this.#numbers.get(value);
-    if (number === undefined) {
-      const endpoint = endpointOf(value);
-      if (endpoint === undefined) return value;
-      number = this.endpoints.push(endpoint) - 1;
-      this.#numbers.set(value, number);
-    }
-    this.places.push([number, ...path]);
-    return null;
-  }
+    return made;
+  };
+  const part = (field: object, holder: object, key: string): unknown => {
+    const known = copies.get(field);
+    if (known !== undefined) return known;
+    // A proxy is for the platform to refuse.
+    const plain = !isProxy(field) && (isList(field) || isPlain(field));
+    return plain ? copy(field) : other(field, holder, key);
+  };
+  return copy(root) as T;
 }
 
 /** Sets an own property, also one that is called `__proto__`. */
@@ -133,25 +123,6 @@ function set(target: object, key: string, value: unknown): void {
       writable: true,
     });
   }
-}
-
-function handOver(
-  survey: Survey,
-  value: unknown,
-  transfer: Transferable[],
-): [Packed, Transferable[]] {
-  const list = [...transfer];
-  const endpoints: Descriptor[] = [];
-  for (const endpoint of survey.endpoints) {
-    const { descriptor, ports } = endpoint.give();
-    endpoints.push(descriptor);
-    list.push(...ports);
-  }
-  const { places } = survey;
-  return [
-    { [KEY]: VERSION, value, endpoints, places, moved: [...transfer] },
-    list,
-  ];
 }
 
 /**
@@ -191,48 +162,102 @@ function handOver(
 export function pack(
   value: unknown,
 ): [message: unknown, transfer: never[]] {
-  const survey = new Survey();
-  const copy = survey.copy(value, []);
-  for (const endpoint of survey.endpoints) endpoint.check(undefined);
+  const { message, transfer } = survey(value).commit();
   // Ports, for which each platform has a type of its own: `never` is any of them.
-  return handOver(survey, copy, []) as [Packed, never[]];
+  return [message, transfer as never[]];
 }
 
 /** Something to be posted by itself: a value with endpoints or transfers. */
 export class Parcel {
   readonly message: unknown;
-  readonly transfer: Transferable[];
-  constructor(message: unknown, transfer: Transferable[]) {
+  constructor(message: unknown) {
     this.message = message;
-    this.transfer = transfer;
+  }
+
+  get transfer(): Transferable[] {
+    return transferOf(this.message);
   }
 }
 
-/** A snapshot of a value with endpoints or transfers, before anything moves. */
+/** A value and its endpoints, before anything moves. */
 export class Draft {
-  /** The value, without its endpoints. */
-  readonly value: unknown;
+  readonly endpoints: Endpoint[];
+  readonly #box: Box;
+  readonly #places: Place[];
   /** What was transferred into it. */
   readonly moved: Transferable[];
-  readonly #survey: Survey;
 
-  constructor(survey: Survey, value: unknown, moved: Transferable[]) {
-    this.#survey = survey;
-    this.value = value;
+  constructor(
+    endpoints: Endpoint[],
+    box: Box,
+    places: Place[],
+    moved: Transferable[],
+  ) {
+    this.endpoints = endpoints;
+    this.#box = box;
+    this.#places = places;
     this.moved = moved;
+  }
+
+  /** The value, without its endpoints. */
+  get value(): unknown {
+    return this.#box.value;
   }
 
   /** Whether it can be kept and cloned like any other value. */
   get plain(): boolean {
-    return this.#survey.endpoints.length === 0 &&
+    return this.endpoints.length === 0 &&
       this.moved.every((part) => part instanceof ArrayBuffer);
+  }
+
+  /** A snapshot; the parts to transfer are transferred. */
+  clone(transfer: Transferable[]): Draft {
+    if (transfer.length > 0 && failedClonesMove()) {
+      rehearse(this.#box, transfer);
+    }
+    const parts = [this.#box, this.#places, transfer];
+    const cloned = structuredClone(parts, { transfer }) as [
+      Box,
+      Place[],
+      Transferable[],
+    ];
+    return new Draft(this.endpoints, ...cloned);
+  }
+
+  /** Throws when one of the endpoints cannot travel, or not through the given pipe. */
+  check(through?: string): void {
+    for (const endpoint of this.endpoints) endpoint.check(through);
   }
 
   /** Hands the endpoints over; throws `OSError` when one has been closed since. */
   commit(): Parcel {
-    for (const endpoint of this.#survey.endpoints) endpoint.check(undefined);
-    return new Parcel(...handOver(this.#survey, this.value, this.moved));
+    this.check();
+    const packed: Packed = Object.assign(
+      this.#box,
+      {
+        [KEY]: VERSION,
+        endpoints: this.endpoints.map((endpoint) => endpoint.give()),
+        places: this.#places,
+        moved: this.moved,
+      } as const,
+    );
+    return new Parcel(packed);
   }
+}
+
+/** Finds the endpoints in a value, and copies the plain part of it. */
+function survey(value: unknown): Draft {
+  const endpoints: Endpoint[] = [];
+  const places: Place[] = [];
+  const box = copyWith({ value }, (part, holder, key) => {
+    const endpoint = endpointOf(part);
+    if (endpoint === undefined) return part;
+    let number = endpoints.indexOf(endpoint);
+    if (number < 0) number = endpoints.push(endpoint) - 1;
+    places.push([holder, key, number]);
+    return null;
+  });
+  return new Draft(endpoints, box, places, []);
 }
 
 /**
@@ -247,24 +272,16 @@ export function prepare(
   transfer: readonly Transferable[] | undefined,
   through?: string,
 ): Draft {
-  const survey = new Survey();
-  const copy = survey.copy(value, []);
-  for (const endpoint of survey.endpoints) endpoint.check(through);
-  const list = [...transfer ?? []];
-  if (list.length > 0 && failedClonesMove()) rehearse(copy, list);
-  // The clone proves that the rest can travel, and is the snapshot.
-  const [cloned, moved] = structuredClone([copy, list], { transfer: list }) as [
-    unknown,
-    Transferable[],
-  ];
-  return new Draft(survey, cloned, moved);
+  const draft = survey(value);
+  draft.check(through);
+  return draft.clone([...transfer ?? []]);
 }
 
 /**
  * Throws `DataCloneError` when the clone would fail, by cloning all but what
  * is to be transferred, as far as that is in plain objects and arrays.
  */
-function rehearse(value: unknown, transfer: Transferable[]): void {
+function rehearse(box: Box, transfer: Transferable[]): void {
   const moves = new Set<unknown>(transfer);
   if (moves.size < transfer.length) {
     throw new DOMException(
@@ -273,22 +290,13 @@ function rehearse(value: unknown, transfer: Transferable[]): void {
     );
   }
   const found = new Set<unknown>();
-  const copies = new Map<object, unknown>();
-  const rest = (value: unknown): unknown => {
-    if (typeof value !== "object" || value === null) return value;
-    const part = ArrayBuffer.isView(value) ? value.buffer : value;
-    if (moves.has(part)) return void found.add(part);
-    if (copies.has(value)) return copies.get(value);
-    if (isProxy(value) || !isList(value) && !isPlain(value)) return value;
-    const copy: Record<string, unknown> = {};
-    copies.set(value, copy);
-    for (const key of Object.keys(value)) {
-      set(copy, key, rest((value as Record<string, unknown>)[key]));
-    }
-    return copy;
-  };
-  const plain = rest(value);
-  if (found.size === moves.size) structuredClone(plain);
+  const rest = copyWith(box, (part) => {
+    const moved = ArrayBuffer.isView(part) ? part.buffer : part;
+    if (!moves.has(moved)) return part;
+    found.add(moved);
+    return undefined;
+  });
+  if (found.size === moves.size) structuredClone(rest);
 }
 
 // --- Unpacking ---------------------------------------------------------------
@@ -297,8 +305,7 @@ function rehearse(value: unknown, transfer: Transferable[]): void {
 const unpacked = new WeakSet<object>();
 
 function isPacked(message: unknown): message is Packed {
-  return typeof message === "object" && message !== null &&
-    Object.hasOwn(message, KEY) &&
+  return isObject(message) && Object.hasOwn(message, KEY) &&
     (message as Packed)[KEY] === VERSION;
 }
 
@@ -308,7 +315,7 @@ export function malformed(): TypeError {
 }
 
 function knownKind(descriptor: unknown): Kind | undefined {
-  return typeof descriptor === "object" && descriptor !== null
+  return isObject(descriptor)
     ? kinds.get((descriptor as Descriptor).kind)
     : undefined;
 }
@@ -317,30 +324,6 @@ function kindOf(descriptor: unknown): Kind {
   const kind = knownKind(descriptor);
   if (!kind) throw malformed();
   return kind;
-}
-
-/** Puts an endpoint where a place says; returns the value it belongs to. */
-function place(
-  root: unknown,
-  path: (string | number)[],
-  endpoint: object,
-): unknown {
-  if (path.length === 0) return endpoint;
-  let target = root;
-  for (const key of path.slice(0, -1)) target = step(target, key);
-  const last = path[path.length - 1]!;
-  step(target, last);
-  set(target as object, String(last), endpoint);
-  return root;
-}
-
-function step(target: unknown, key: string | number): unknown {
-  if (
-    typeof target !== "object" || target === null || !Object.hasOwn(target, key)
-  ) {
-    throw malformed();
-  }
-  return (target as Record<string, unknown>)[key];
 }
 
 /**
@@ -375,13 +358,14 @@ export function unpack<T = unknown>(message: unknown): T {
     for (const descriptor of endpoints) {
       made.push(kindOf(descriptor).make(descriptor));
     }
-    let { value } = message;
-    for (const [number, ...path] of places) {
-      const endpoint = made[number as number];
-      if (!endpoint) throw malformed();
-      value = place(value, path, endpoint);
+    for (const [holder, key, number] of places) {
+      const endpoint = made[number];
+      if (!endpoint || !isObject(holder) || !Object.hasOwn(holder, key)) {
+        throw malformed();
+      }
+      set(holder, String(key), endpoint);
     }
-    return value as T;
+    return message.value as T;
   } catch (error) {
     for (const endpoint of made) (endpoint as { close?: () => void }).close?.();
     scrap(endpoints.slice(made.length));

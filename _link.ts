@@ -56,7 +56,6 @@ import {
   type Descriptor,
   drop,
   type Endpoint,
-  type Handed,
   malformed,
   prepare,
   transferOf,
@@ -602,7 +601,7 @@ export class Link implements Endpoint {
   }
 
   /** Gives this end away: here it is closed, the descriptor is all of it. */
-  give(): Handed {
+  give(): Descriptor {
     this.#outbox.flush();
     this.#tellTaken();
     const { sibling } = this;
@@ -640,7 +639,7 @@ export class Link implements Endpoint {
     if (open.size > 1 || inbox.some(([tag]) => tag === PARCEL)) {
       replaceLost(descriptor, portsOf(descriptor));
     }
-    return { descriptor, ports: portsOf(descriptor) as MessagePort[] };
+    return descriptor;
   }
 
   /** Where a port must not travel without its peer: see `beforeTravel`. */

@@ -16,7 +16,7 @@ import {
   type Transferable,
   uniqueName,
 } from "./_endpoint.ts";
-import { type Descriptor, type Handed, malformed } from "./_handoff.ts";
+import { type Descriptor, malformed } from "./_handoff.ts";
 import { Outbox, type Post } from "./_outbox.ts";
 import { stored, textOf } from "./_snapshot.ts";
 import {
@@ -93,7 +93,7 @@ export class Owner {
   }
 
   /** Makes one more handle, for another thread. */
-  share(): Handed {
+  share(): Descriptor {
     const descriptor: Descriptor = {
       kind: "queue",
       id: this.id,
@@ -150,16 +150,12 @@ export class Owner {
 function extend(
   descriptor: Descriptor,
   admit: (port: OpenPort, mine: Int32Array | undefined) => void,
-): Handed {
+): Descriptor {
   const [here, there] = openChannel();
   const mine = descriptor.words ? sharedWords(HANDLE_WORDS) : undefined;
   admit(here, mine);
   const peer = peerOf(there);
-  const port = there.give();
-  return {
-    descriptor: { ...descriptor, port, mine: mine ?? null, peer },
-    ports: [port],
-  };
+  return { ...descriptor, port: there.give(), mine: mine ?? null, peer };
 }
 
 /** The queue that a descriptor describes, as seen from this thread. */

@@ -73,10 +73,7 @@ register("token", {
         },
         give() {
           value.close();
-          return {
-            descriptor: { kind: "token", name: value.name },
-            ports: [],
-          };
+          return { kind: "token", name: value.name };
         },
       }
       : undefined,
@@ -85,15 +82,22 @@ register("token", {
 });
 
 /** A copy as a port makes it, of what these tests post. */
-export function copied(value: unknown): unknown {
+export function copied(
+  value: unknown,
+  copies: Map<unknown, unknown> = new Map(),
+): unknown {
   if (typeof value === "function" || value instanceof Token) {
     throw new DOMException("Cannot be cloned", "DataCloneError");
   }
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map(copied);
-  const copy: Record<string, unknown> = {};
+  if (copies.has(value)) return copies.get(value);
+  const copy = (Array.isArray(value) ? new Array(value.length) : {}) as Record<
+    string,
+    unknown
+  >;
+  copies.set(value, copy);
   for (const key of Object.keys(value)) {
-    copy[key] = copied((value as Record<string, unknown>)[key]);
+    copy[key] = copied((value as Record<string, unknown>)[key], copies);
   }
   return copy;
 }

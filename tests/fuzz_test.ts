@@ -63,7 +63,7 @@ function field(random: Random, depth = 0): unknown {
       [KEY]: 1,
       value: [null],
       endpoints: [{ kind: random.pick(["queue", "connection", "x"]) }],
-      places: [[0, 0]],
+      places: [[[null], "0", 0]],
       moved: [],
     }),
     () =>
@@ -273,30 +273,35 @@ test(
           if (key) descriptor[key] = field(random);
         }
       }
+      const value = random.pick<Any>([
+        { b: null },
+        [],
+        null,
+        "text",
+        field(random),
+      ]);
       const message: Any = {
         [KEY]: 1,
-        value: random.pick<unknown>([
-          { b: null },
-          [],
-          null,
-          "text",
-          field(random),
-        ]),
+        value,
         endpoints: random.chance(0.9) ? [descriptor] : field(random),
         places: random.pick<unknown>([
-          [[0, "b"]],
-          [[0, "__proto__", "polluted"]],
-          [[0, "constructor", "prototype", "polluted"]],
-          [[0, "length"]],
+          [[value, "b", 0]],
+          [[value, "__proto__", 0]],
+          [[value?.__proto__, "polluted", 0]],
+          [[value?.constructor?.prototype, "polluted", 0]],
+          [[value, "constructor", 0]],
+          [[value, "length", 0]],
+          [[value, "b", 7]],
           [[7]],
+          [field(random)],
           field(random),
         ]),
         moved: random.chance() ? [] : field(random),
       };
       try {
-        const value = unpack<Any>(message);
-        value?.b?.close?.();
-        value?.close?.();
+        const got = unpack<Any>(message);
+        got?.b?.close?.();
+        got?.close?.();
       } catch (error) {
         assert(error instanceof TypeError, String(error));
         assert(error.message.startsWith("Cannot unpack"), error.message);

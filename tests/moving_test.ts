@@ -177,7 +177,8 @@ test(
       const change of [
         { endpoints: 1 },
         { places: [[7]] },
-        { places: [[0, "no", "way"]] },
+        { places: [[{ no: null }, "way", 0]] },
+        { places: [[{ no: null }, "no", 0]] },
         { endpoints: [{ kind: "queue?" }], places: [] },
         { endpoints: [null], places: [] },
       ]

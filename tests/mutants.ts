@@ -260,7 +260,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_handoff.ts",
-    "for (const endpoint of survey.endpoints) endpoint.check(through);",
+    "draft.check(through);",
     "",
     "moving",
   ],

@@ -156,7 +156,7 @@ test("random frames never make a connection throw, nor pollute anything", async 
         "@ipc/multiprocessing": 1,
         value: depth > 0 ? field(depth - 1) : {},
         endpoints: depth > 0 ? [field(depth - 1)] : [],
-        places: [[0, "__proto__", "polluted"]],
+        places: [[depth > 0 ? field(depth - 1) : {}, "__proto__", 0]],
       }),
       () => ({ kind: "connection", port: null, inbox: [[wire.OBJECT, 1]] }),
     ])();
