@@ -179,7 +179,7 @@ export class Link implements Endpoint {
   #weight = 0;
   // deno-lint-ignore no-explicit-any
   readonly receivers: WaitList<Receive<any>> = new WaitList();
-  readonly #watchers = new WaitList<Waiter<boolean>>();
+  readonly #watchers = new Set<(error?: OSError) => void>();
   readonly #senders = new WaitList<Waiter<void>>();
   #sender: Waiter<void> | undefined;
 
@@ -404,11 +404,15 @@ export class Link implements Endpoint {
     return this.eof || (this.readable && this.#inbox.next !== undefined);
   }
 
-  /** Adds a call that waits until this end is ready: `true`; rejected when it closes. */
-  watch(waiter: Waiter<boolean>): void {
+  /** Calls `look` whenever this end is ready, and when it can be read no more. */
+  watch(look: (error?: OSError) => void): void {
     this.start();
-    if (this.ready) waiter.settle(true);
-    else this.#watchers.push(waiter);
+    this.#watchers.add(look);
+  }
+
+  /** Takes a {@linkcode watch} back. */
+  unwatch(look: (error?: OSError) => void): void {
+    this.#watchers.delete(look);
   }
 
   #serve(): void {
@@ -425,14 +429,12 @@ export class Link implements Endpoint {
       next = this.#inbox.next;
     }
     if (this.eof && next === undefined) receivers.failAll(endOfFile);
-    if (this.ready) {
-      while (this.#watchers.first) this.#watchers.first.settle(true);
-    }
+    if (this.ready) { for (const look of this.#watchers) look(); }
   }
 
   /** The connection was garbage-collected: closes once no call waits any more. */
   abandon(): void {
-    const waiting = this.receivers.first ?? this.#watchers.first;
+    const waiting = this.receivers.first;
     if (!waiting) return this.close();
     const again = () => this.abandon();
     waiting.promise.then(again, again);
@@ -442,12 +444,13 @@ export class Link implements Endpoint {
   endReading(): void {
     this.readable = false;
     this.#dropInbox();
-    this.receivers.failAll(() =>
-      new OSError("Cannot receive: connection is write-only")
-    );
-    this.#watchers.failAll(() =>
-      new OSError("Cannot poll: connection is write-only")
-    );
+    this.#refuse("connection is write-only");
+  }
+
+  /** Ends every call that waits for something to read. */
+  #refuse(why: string): void {
+    this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
+    for (const look of this.#watchers) look(new OSError(`Cannot poll: ${why}`));
   }
 
   // --- Frames --------------------------------------------------------------------
@@ -582,8 +585,7 @@ export class Link implements Endpoint {
   #leave(why: string): void {
     this.closed = true;
     this.#part();
-    this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
-    this.#watchers.failAll(() => new OSError(`Cannot poll: ${why}`));
+    this.#refuse(why);
     // Their messages have been posted: they arrive whatever happens here.
     while (this.#senders.first) this.#senders.first.settle(undefined);
   }

@@ -398,22 +398,10 @@ export class Connection<In = unknown, Out = In> {
     if (!link.readable) throw writeOnly("poll");
     const ms = duration(timeout, "poll");
     const signal = signalOf(options, "poll");
-    if (link.ready) return true;
-    if (ms === 0) {
-      await settle([link]);
-      if (signal?.aborted) throw signal.reason;
-      if (link.closed) throw closed("poll");
-      if (!link.readable) throw writeOnly("poll");
-      return link.ready;
-    }
-    const waiter = new Waiter<boolean>();
-    link.watch(waiter);
-    waiter.arm(ms, signal, async (why) => {
-      if (why === "abort") return void waiter.fail(signal!.reason);
-      await settle([link]); // a timer may come before what was delivered
-      waiter.settle(link.ready);
-    });
-    return waiter.promise;
+    const ready = await readyOf([this], [link], ms, signal, "poll");
+    // Reading may have ended in the meantime.
+    if (!link.readable) throw writeOnly("poll");
+    return ready.length > 0;
   }
 
   /**
@@ -544,39 +532,44 @@ export async function wait<C extends Connection<any, any>>(
   });
   const ms = duration(timeout, "wait");
   const signal = signalOf(options, "wait");
-  const ready = () => list.filter((_, i) => links[i]!.ready);
+  return await readyOf(list, links, ms, signal, "wait");
+}
+
+/** Waits until some of the connections are ready. Holds them: nobody drops what it waits for. */
+async function readyOf<C>(
+  connections: C[],
+  links: Link[],
+  ms: number,
+  signal: AbortSignal | undefined,
+  what: string,
+): Promise<C[]> {
+  const ready = () => connections.filter((_, i) => links[i]!.ready);
   // All that are ready now are to be reported: one that always is must not
   // hide the others.
-  if (!links.every((link) => link.ready)) {
+  if (
+    (ms === 0 || links.length > 1) && !links.every((link) => link.ready)
+  ) {
     await settle(links);
     if (signal?.aborted) throw signal.reason;
-    if (links.some((link) => link.closed)) throw closed("wait");
+    if (links.some((link) => link.closed)) throw closed(what);
   }
-  if (ms === 0 || links.some((link) => link.ready)) return ready();
-  const any = new Waiter<C[]>();
-  const watchers = new Map<Link, Waiter<boolean>>();
-  const watch = (link: Link) => {
-    if (any.done) return;
-    if (link.closed) return void any.fail(closed("wait"));
-    const waiter = new Waiter<boolean>();
-    watchers.set(link, waiter);
-    link.watch(waiter);
-    waiter.promise.then(() => {
-      const found = ready();
-      if (found.length > 0) any.settle(found);
-      else watch(link); // another call has taken the message
-    }, (error) => any.fail(error));
+  const found = ready();
+  if (ms === 0 || found.length > 0) return found;
+  const waiter = new Waiter<C[]>();
+  const look = (error?: OSError) => {
+    if (error) waiter.fail(error);
+    else waiter.settle(ready());
   };
-  for (const link of links) watch(link);
-  any.arm(ms, signal, async (why) => {
-    if (why === "abort") return void any.fail(signal!.reason);
+  for (const link of links) link.watch(look);
+  waiter.arm(ms, signal, async (why) => {
+    if (why === "abort") return void waiter.fail(signal!.reason);
     await settle(links); // a timer may come before what was delivered
-    any.settle(ready());
+    look();
   });
   try {
-    return await any.promise;
+    return await waiter.promise;
   } finally {
-    for (const waiter of watchers.values()) waiter.settle(false);
+    for (const link of links) link.unwatch(look);
   }
 }
 

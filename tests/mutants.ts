@@ -332,15 +332,15 @@ const MUTANTS: Mutant[] = [
   // Waiting, and the order of refusals.
   [
     "connection.ts",
-    "else watch(link);",
-    "else any.settle(found);",
+    "else waiter.settle(ready());",
+    "else waiter.settle(connections);",
     "poll_wait",
   ],
   [
     "connection.ts",
-    "await settle([link]); // a timer",
-    "// a timer",
-    "poll_wait",
+    "for (const link of links) link.unwatch(look);",
+    "",
+    "lifetime",
   ],
   [
     "connection.ts",
@@ -378,8 +378,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "if (open.size > 1 || inbox.some",
-    "if (open.size < 0 || inbox.some",
+    "replaceLost(descriptor, portsOf(descriptor));",
+    "",
     "moving",
     "node",
   ],

@@ -96,7 +96,7 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       const [a, b] = Pipe<Any>();
       if (use) {
         b.send("sent");
-        b.poll(0);
+        b.poll(1);
       }
       return a;
     };
