@@ -46,6 +46,7 @@ import {
 
 /** An endpoint that is a name, and counts where it is alive. */
 export class Token {
+  readonly #brand = true;
   static readonly alive: Map<string, number> = new Map();
   readonly name: string;
   open = true;
@@ -57,6 +58,10 @@ export class Token {
     Token.alive.set(name, (Token.alive.get(name) ?? 0) + 1);
   }
 
+  static is(value: object): value is Token {
+    return #brand in value;
+  }
+
   close(): void {
     if (!this.open) return;
     this.open = false;
@@ -66,7 +71,7 @@ export class Token {
 
 register("token", {
   of: (value) =>
-    value instanceof Token
+    Token.is(value) // not `instanceof`: a proxy may have been revoked
       ? {
         check() {
           if (!value.open) throw new TypeError("Closed");
