@@ -19,23 +19,38 @@ export function integer(value: number, name: string, what: string): number {
   return value;
 }
 
+const NONE = Object.freeze({});
+
 /** The options object of a call, if there is one. */
 export function options<T extends object>(
   value: T | null | undefined,
   what: string,
 ): Partial<T> {
-  if (value === undefined || value === null) return {};
+  if (value === undefined || value === null) return NONE;
   if (typeof value !== "object") {
     throw new TypeError(`Cannot ${what}: the options must be an object`);
   }
   return value;
 }
 
-/** A signal that has not been aborted; throws the reason of one that has. */
-export function live(
-  signal: AbortSignal | undefined | null,
+/** What a call is to transfer. */
+export function partsOf<P>(
+  given: { transfer?: P[] | undefined } | null | undefined,
+  what: string,
+): P[] | undefined {
+  const { transfer } = options(given, what);
+  if (transfer !== undefined && !Array.isArray(transfer)) {
+    throw new TypeError(`Cannot ${what}: transfer must be an array`);
+  }
+  return transfer;
+}
+
+/** The signal of a call, which has not been aborted; throws the reason of one that has. */
+export function signalOf(
+  given: { signal?: AbortSignal | undefined } | null | undefined,
   what: string,
 ): AbortSignal | undefined {
+  const { signal } = options(given, what);
   if (signal === undefined || signal === null) return undefined;
   if (
     typeof signal !== "object" || typeof signal.aborted !== "boolean" ||

@@ -229,6 +229,8 @@ export class Link implements Endpoint {
     port.start(this.#reader);
   }
 
+  // What cannot be done is thrown: `Connection` makes rejections of it.
+
   // --- Sending -----------------------------------------------------------------
 
   send(
@@ -236,17 +238,13 @@ export class Link implements Endpoint {
     transfer: readonly Transferable[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    try {
-      if (this.gone) {
-        // As in Python, what cannot be sent to anybody says so first.
-        if (!transfer?.length) prepare(value, undefined, this.pipe);
-        throw brokenPipe();
-      }
-      if (transfer && transfer.length > 0) this.#sendParcel(value, transfer);
-      else this.#push(value);
-    } catch (error) {
-      return Promise.reject(error);
+    if (this.gone) {
+      // As in Python, what cannot be sent to anybody says so first.
+      if (!transfer?.length) prepare(value, undefined, this.pipe);
+      throw brokenPipe();
     }
+    if (transfer?.length) this.#sendParcel(value, transfer);
+    else this.#push(value);
     return this.#sent(signal);
   }
 
@@ -265,7 +263,7 @@ export class Link implements Endpoint {
   }
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-    if (this.gone) return Promise.reject(brokenPipe());
+    if (this.gone) throw brokenPipe();
     this.#outbox.pushBytes(bytes);
     return this.#sent(signal);
   }
@@ -327,14 +325,8 @@ export class Link implements Endpoint {
   ): Promise<T> {
     if (this.receivers.first === undefined) {
       const next = this.#inbox.next;
-      if (next !== undefined) {
-        try {
-          return Promise.resolve(this.#take(next, consume));
-        } catch (error) {
-          return Promise.reject(error);
-        }
-      }
-      if (this.eof) return Promise.reject(endOfFile());
+      if (next !== undefined) return Promise.resolve(this.#take(next, consume));
+      if (this.eof) throw endOfFile();
     }
     return this.#wait(new Receive<T>(consume), signal);
   }

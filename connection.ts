@@ -5,7 +5,7 @@
  */
 
 import type { Transferable } from "./_endpoint.ts";
-import { duration, integer, live, options as optionsOf } from "./_arguments.ts";
+import { duration, integer, partsOf, signalOf } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
@@ -159,18 +159,10 @@ export class Connection<In = unknown, Out = In> {
    * ```
    */
   send(obj: Out, options?: SendOptions): Promise<void> {
-    const link = this.#link;
-    if (link.closed) return Promise.reject(closed("send"));
-    if (!link.writable) return Promise.reject(readOnly());
-    if (options === undefined || options === null) {
-      return link.send(obj, undefined, undefined);
-    }
     try {
-      const { transfer, signal } = optionsOf<SendOptions>(options, "send");
-      if (transfer !== undefined && !Array.isArray(transfer)) {
-        throw new TypeError("Cannot send: transfer must be an array");
-      }
-      return link.send(obj, transfer, live(signal, "send"));
+      const link = toSend(this.#link, "send");
+      const transfer = partsOf(options, "send");
+      return link.send(obj, transfer, signalOf(options, "send"));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -198,13 +190,8 @@ export class Connection<In = unknown, Out = In> {
    * ```
    */
   recv(options?: WaitOptions): Promise<In> {
-    const link = this.#link;
-    if (link.closed) return Promise.reject(closed("receive"));
-    if (!link.readable) return Promise.reject(writeOnly("receive"));
-    if (options === undefined || options === null) {
-      return link.receive<In>(undefined, undefined);
-    }
     try {
+      const link = toReceive(this.#link, "receive");
       return link.receive<In>(undefined, signalOf(options, "receive"));
     } catch (error) {
       return Promise.reject(error);
@@ -242,10 +229,8 @@ export class Connection<In = unknown, Out = In> {
     size?: number | null,
     options?: WaitOptions,
   ): Promise<void> {
-    const link = this.#link;
-    if (link.closed) return Promise.reject(closed("send bytes"));
-    if (!link.writable) return Promise.reject(readOnly());
     try {
+      const link = toSend(this.#link, "send bytes");
       const bytes = part(buffer, offset, size);
       return link.sendBytes(bytes, signalOf(options, "send bytes"));
     } catch (error) {
@@ -282,10 +267,8 @@ export class Connection<In = unknown, Out = In> {
     maxlength?: number | null,
     options?: WaitOptions,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const link = this.#link;
-    if (link.closed) return Promise.reject(closed("receive bytes"));
-    if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
     try {
+      const link = toReceive(this.#link, "receive bytes");
       const most = maxlength ?? Infinity;
       if (maxlength !== undefined && maxlength !== null) {
         integer(maxlength, "maxlength", "receive bytes");
@@ -339,10 +322,8 @@ export class Connection<In = unknown, Out = In> {
     offset: number = 0,
     options?: WaitOptions,
   ): Promise<number> {
-    const link = this.#link;
-    if (link.closed) return Promise.reject(closed("receive bytes"));
-    if (!link.readable) return Promise.reject(writeOnly("receive bytes"));
     try {
+      const link = toReceive(this.#link, "receive bytes");
       const view = viewOf(buffer, "receive bytes");
       integer(offset, "offset", "receive bytes");
       if (offset < 0) {
@@ -393,15 +374,13 @@ export class Connection<In = unknown, Out = In> {
     timeout: number | null = 0,
     options?: WaitOptions,
   ): Promise<boolean> {
-    const link = this.#link;
-    if (link.closed) throw closed("poll");
-    if (!link.readable) throw writeOnly("poll");
+    const link = toReceive(this.#link, "poll");
     const ms = duration(timeout, "poll");
     const signal = signalOf(options, "poll");
     const ready = await readyOf([this], [link], ms, signal, "poll");
-    // Reading may have ended in the meantime.
-    if (!link.readable) throw writeOnly("poll");
-    return ready.length > 0;
+    if (ready.length > 0) return true;
+    toReceive(link, "poll"); // reading may have ended meanwhile
+    return false;
   }
 
   /**
@@ -573,25 +552,22 @@ async function readyOf<C>(
   }
 }
 
-function signalOf(
-  given: WaitOptions | undefined,
-  what: string,
-): AbortSignal | undefined {
-  return given === undefined
-    ? undefined
-    : live(optionsOf<WaitOptions>(given, what).signal, what);
-}
-
 function closed(what: string): OSError {
   return new OSError(`Cannot ${what}: handle is closed`);
 }
 
-function readOnly(): OSError {
-  return new OSError("Cannot send: connection is read-only");
+/** An end that can send. */
+function toSend(link: Link, what: string): Link {
+  if (link.closed) throw closed(what);
+  if (link.writable) return link;
+  throw new OSError(`Cannot ${what}: connection is read-only`);
 }
 
-function writeOnly(what: string): OSError {
-  return new OSError(`Cannot ${what}: connection is write-only`);
+/** An end that can receive. */
+function toReceive(link: Link, what: string): Link {
+  if (link.closed) throw closed(what);
+  if (link.readable) return link;
+  throw new OSError(`Cannot ${what}: connection is write-only`);
 }
 
 function viewOf(buffer: BytesLike, what: string): Uint8Array {
@@ -623,9 +599,10 @@ function part(
   if (offset > view.length) {
     throw new RangeError("Cannot send bytes: buffer length < offset");
   }
-  const length = size ?? view.length - offset;
+  const rest = view.length - offset;
+  const length = size ?? rest;
   if (length < 0) throw new RangeError("Cannot send bytes: size is negative");
-  if (offset + length > view.length) {
+  if (length > rest) {
     throw new RangeError("Cannot send bytes: buffer length < offset + size");
   }
   return length === view.length ? view : view.subarray(offset, offset + length);

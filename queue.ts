@@ -5,7 +5,13 @@
  */
 
 import { noticed, type Transferable } from "./_endpoint.ts";
-import { duration, integer, live, options as optionsOf } from "./_arguments.ts";
+import {
+  duration,
+  integer,
+  options as optionsOf,
+  partsOf,
+  signalOf,
+} from "./_arguments.ts";
 import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
 import { OSError, ShutDown } from "./errors.ts";
@@ -105,6 +111,11 @@ export class Queue<T = unknown> {
     dropped?.register(this, this.#client);
   }
 
+  #open(what: string): Client {
+    if (!this.#client.closed) return this.#client;
+    throw new OSError(`Cannot ${what}: queue is closed`);
+  }
+
   /** The most items that the queue holds; 0 or less: any number. */
   get maxsize(): number {
     return this.#maxsize;
@@ -145,16 +156,9 @@ export class Queue<T = unknown> {
    * ```
    */
   put(obj: T, options?: PutOptions): Promise<void> {
-    const client = this.#client;
-    if (client.closed) return Promise.reject(closed("put"));
-    if (options === undefined || options === null) {
-      return noticed(client.put(obj, undefined, Infinity, undefined));
-    }
     try {
-      const { transfer } = options;
-      if (transfer !== undefined && !Array.isArray(transfer)) {
-        throw new TypeError("Cannot put: transfer must be an array");
-      }
+      const client = this.#open("put");
+      const transfer = partsOf(options, "put");
       const { timeout, signal } = checked(options, "put");
       return noticed(client.put(obj, transfer, timeout, signal));
     } catch (error) {
@@ -185,12 +189,8 @@ export class Queue<T = unknown> {
    * ```
    */
   get(options?: GetOptions): Promise<T> {
-    const client = this.#client;
-    if (client.closed) return Promise.reject(closed("get"));
-    if (options === undefined || options === null) {
-      return client.get(Infinity, undefined) as Promise<T>;
-    }
     try {
+      const client = this.#open("get");
       const { timeout, signal } = checked(options, "get");
       return client.get(timeout, signal) as Promise<T>;
     } catch (error) {
@@ -264,14 +264,13 @@ export class Queue<T = unknown> {
    * ```
    */
   put_many(items: Iterable<T>, options?: QueueOptions): Promise<void> {
-    const client = this.#client;
-    if (client.closed) return Promise.reject(closed("put"));
     try {
+      const client = this.#open("put");
       if (
         typeof (items as { [Symbol.iterator]?: unknown })
           ?.[Symbol.iterator] !== "function"
       ) throw new TypeError("Cannot put: the items must be iterable");
-      const { timeout, signal } = checked(options ?? {}, "put");
+      const { timeout, signal } = checked(options, "put");
       return noticed(client.putMany(items, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
@@ -299,12 +298,11 @@ export class Queue<T = unknown> {
    * ```
    */
   get_many(max: number, options?: GetOptions): Promise<T[]> {
-    const client = this.#client;
-    if (client.closed) return Promise.reject(closed("get"));
     try {
+      const client = this.#open("get");
       integer(max, "max", "get");
       if (max < 1) throw new RangeError("Cannot get: max must be at least 1");
-      const { timeout, signal } = checked(options ?? {}, "get");
+      const { timeout, signal } = checked(options, "get");
       return client.getMany(max, timeout, signal) as Promise<T[]>;
     } catch (error) {
       return Promise.reject(error);
@@ -412,13 +410,11 @@ export class Queue<T = unknown> {
   join_thread(
     options?: { signal?: AbortSignal | undefined },
   ): Promise<void> {
-    const client = this.#client;
-    if (!client.closed) {
-      return Promise.reject(
-        new OSError("Cannot join the thread: the queue is not closed"),
-      );
-    }
     try {
+      const client = this.#client;
+      if (!client.closed) {
+        throw new OSError("Cannot join the thread: the queue is not closed");
+      }
       return client.joinThread(signalOf(options, "join the thread"));
     } catch (error) {
       return Promise.reject(error);
@@ -470,9 +466,9 @@ export class Queue<T = unknown> {
   async shutdown(
     options?: { immediate?: boolean | undefined },
   ): Promise<void> {
-    if (this.#client.closed) throw closed("shut down");
+    const client = this.#open("shut down");
     const { immediate } = optionsOf(options, "shut down");
-    await this.#client.shutdown(Boolean(immediate));
+    await client.shutdown(Boolean(immediate));
   }
 
   /**
@@ -599,21 +595,10 @@ register("queue", {
 });
 
 function checked(
-  given: GetOptions,
+  given: GetOptions | null | undefined,
   what: string,
 ): { timeout: number; signal: AbortSignal | undefined } {
-  const { block = true, timeout, signal } = optionsOf<GetOptions>(given, what);
+  const { block = true, timeout } = optionsOf<GetOptions>(given, what);
   const ms = duration(timeout, what);
-  return { timeout: block ? ms : 0, signal: live(signal, what) };
-}
-
-function signalOf(
-  given: { signal?: AbortSignal | undefined } | undefined,
-  what: string,
-): AbortSignal | undefined {
-  return live(optionsOf<QueueOptions>(given, what).signal, what);
-}
-
-function closed(what: string): OSError {
-  return new OSError(`Cannot ${what}: queue is closed`);
+  return { timeout: block ? ms : 0, signal: signalOf(given, what) };
 }
