@@ -74,6 +74,22 @@ function builtin<T>(name: string): T | undefined {
 
 const ignore = () => {};
 
+/** An answer that is found at the first call, and stays. */
+function once<T>(find: () => T): () => T {
+  let found: { answer: T } | undefined;
+  return () => (found ??= { answer: find() }).answer;
+}
+
+/** Whether it can be done. */
+function works(act: () => void): boolean {
+  try {
+    act();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const workerThreads = builtin<WorkerThreads>("node:worker_threads");
 
 /** Whether an object is a Proxy; never true where the runtime cannot tell. */
@@ -283,15 +299,10 @@ export interface PortListener {
 /** The most messages that are taken for one event. */
 const MOST_TAKEN = 256;
 
-type Take = NonNullable<WorkerThreads["receiveMessageOnPort"]>;
-let quick: Take | null | undefined;
-
-/** What takes the next message out of a started port; `null` where that is slow (Deno) or unknown. */
-function taker(): Take | null {
-  return quick !== undefined
-    ? quick
-    : quick = dressing() ? null : workerThreads?.receiveMessageOnPort ?? null;
-}
+/** What takes the next message out of a started port; `undefined` where that is slow (Deno) or unknown. */
+const taker = once(() =>
+  dressing() ? undefined : workerThreads?.receiveMessageOnPort
+);
 
 // A port has one owner: a message that names it again is a forgery.
 const owned = new WeakSet<MessagePort>();
@@ -442,7 +453,7 @@ export class OpenPort {
   readonly #onMessage = (event: MessageEvent): void => {
     this.#receive(event.data);
     const take = taker();
-    if (take === null) return;
+    if (take === undefined) return;
     // What is queued behind: to take it costs half of what its event would.
     for (let i = 0; i < MOST_TAKEN && this.open; i++) {
       let taken: { message: unknown } | undefined;
@@ -516,13 +527,11 @@ export function openChannel(): [OpenPort, OpenPort] {
   return [one, two];
 }
 
-let dressed: boolean | undefined;
-
 /** Whether the runtime dresses ports (Deno). */
-function dressing(): boolean {
-  if (!workerThreads?.receiveMessageOnPort) return false;
-  return dressed ??= withChannel((port) => Object.hasOwn(port, "on"));
-}
+const dressing = once(() =>
+  workerThreads?.receiveMessageOnPort !== undefined &&
+  withChannel((port) => Object.hasOwn(port, "on"))
+);
 
 /** Closes a port; where that drops nothing (Deno), also what is queued in it. */
 function scrapPort(raw: MessagePort): void {
@@ -649,72 +658,42 @@ export function replaceLost(message: unknown, ports: Transferable[]): boolean {
   return lost;
 }
 
-let transfers: boolean | undefined;
-
 /** Whether ports can be transferred at all: if not, there is one thread only. */
-export function transferWorks(): boolean {
-  if (transfers === undefined) {
-    transfers = canTransfer();
-    if (!transfers) {
-      postMessage = LocalPort.prototype.postMessage as unknown as PostMessage;
-      closeMethod = LocalPort.prototype.close;
-    }
+export const transferWorks: () => boolean = once(() => {
+  const buffer = new ArrayBuffer(8);
+  const can = typeof MessageChannel === "function" &&
+    withChannel(
+      (port) => works(() => port.postMessage(buffer, [buffer])),
+      new MessageChannel(),
+    );
+  if (!can) {
+    postMessage = LocalPort.prototype.postMessage as unknown as PostMessage;
+    closeMethod = LocalPort.prototype.close;
   }
-  return transfers;
-}
-
-function canTransfer(): boolean {
-  if (typeof MessageChannel !== "function") return false;
-  return withChannel((port) => {
-    const buffer = new ArrayBuffer(8);
-    try {
-      port.postMessage(buffer, [buffer]);
-      return true;
-    } catch {
-      return false;
-    }
-  }, new MessageChannel());
-}
-
-let moving: boolean | undefined;
+  return can;
+});
 
 /** Whether a clone that fails still takes away what was to be transferred (Deno). */
-export function failedClonesMove(): boolean {
-  if (moving === undefined) {
-    const buffer = new ArrayBuffer(1);
-    try {
-      structuredClone([buffer, isProxy], { transfer: [buffer] });
-    } catch {
-      // As intended: a function cannot be cloned.
-    }
-    moving = buffer.byteLength === 0;
-  }
-  return moving;
-}
+export const failedClonesMove: () => boolean = once(() => {
+  const buffer = new ArrayBuffer(1);
+  // A function cannot be cloned.
+  works(() => structuredClone([buffer, isProxy], { transfer: [buffer] }));
+  return buffer.byteLength === 0;
+});
 
-let movable: boolean | undefined;
+const startedTravel = once(() =>
+  !transferWorks() ||
+  withChannel((port) =>
+    withChannel((started) => {
+      started.start();
+      return works(() => port.postMessage(started, [started]));
+    })
+  )
+);
 
 /** Whether a port that has been started can still be transferred, with all that is queued in it. */
 export function startedPortsTravel(): boolean {
-  if (travelLoses()) return false;
-  if (!transferWorks()) return true;
-  if (movable === undefined) {
-    const [a, b] = [channel(), channel()];
-    b.port1.addEventListener("message", ignore);
-    b.port1.start();
-    (b.port1 as Refable).unref?.();
-    try {
-      a.port1.postMessage(b.port1, [b.port1]);
-      movable = true;
-    } catch {
-      movable = false;
-    }
-    b.port1.removeEventListener("message", ignore);
-    for (const port of [a.port1, a.port2, b.port1, b.port2]) {
-      closeMethod!.call(port);
-    }
-  }
-  return movable && !force.replug;
+  return !travelLoses() && startedTravel() && !force.replug;
 }
 
 let lossy: boolean | undefined;
@@ -796,20 +775,17 @@ interface Watch {
 }
 
 /** Whether a port reports by an event that its other side is gone. */
-function closeEvents(): boolean {
+const closeEvents = once(() =>
   // With one thread nothing dies alone, and workerd's event overtakes data.
-  return (workerThreads !== undefined ||
+  (workerThreads !== undefined ||
     (prototype !== undefined && "onclose" in prototype)) &&
-    transferWorks();
-}
-
-let watches: boolean | undefined;
+  transferWorks()
+);
 
 /** Whether Web Locks tell of dead peers. */
-function watchesPeers(): boolean {
-  return watches ??= !closeEvents() && transferWorks() &&
-    host.navigator?.locks !== undefined;
-}
+const watchesPeers = once(() =>
+  !closeEvents() && transferWorks() && host.navigator?.locks !== undefined
+);
 
 /** The lock of this thread: asked for, held, or refused. */
 interface Held {
