@@ -355,11 +355,12 @@ export class OpenPort {
 
   /** The other side had gone before the start: no event will tell of what it sent. */
   readonly #bequeath = (): void => {
-    const receive = workerThreads?.receiveMessageOnPort;
-    for (let got; this.open && (got = receive?.(this.raw));) {
-      this.#receive(got.message);
+    if (!this.open) return;
+    for (const message of queuedIn(this.raw)) {
+      this.#receive(message);
+      if (!this.open) return;
     }
-    if (this.open) this.#listener!.gone(this);
+    this.#listener!.gone(this);
   };
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
@@ -533,12 +534,20 @@ const dressing = once(() =>
   withChannel((port) => Object.hasOwn(port, "on"))
 );
 
+/** Takes out what is queued in a port, where that can be done. */
+function* queuedIn(raw: MessagePort): Generator<unknown> {
+  const receive = workerThreads?.receiveMessageOnPort;
+  for (let got; (got = receive?.(raw));) yield got.message;
+}
+
+/** A port that was never started, with all that is queued in the given one; throws when that cannot travel. */
+function moved(raw: MessagePort): MessagePort {
+  return structuredClone(raw, { transfer: [raw] });
+}
+
 /** Closes a port; where that drops nothing (Deno), also what is queued in it. */
 function scrapPort(raw: MessagePort): void {
-  if (dressing()) {
-    const receive = workerThreads!.receiveMessageOnPort!;
-    for (let got; (got = receive(raw));) scrap(got.message);
-  }
+  if (dressing()) { for (const message of queuedIn(raw)) scrap(message); }
   if (watchesPeers()) linger(raw);
   else closeMethod!.call(raw);
 }
@@ -590,8 +599,7 @@ export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
 function throughThread(raw: MessagePort): MessagePort {
   return withChannel((port1, port2) => {
     port1.postMessage(raw, [raw]);
-    const { message } = workerThreads!.receiveMessageOnPort!(port2)!;
-    return message as MessagePort;
+    return queuedIn(port2).next().value as MessagePort;
   });
 }
 
@@ -606,21 +614,13 @@ export function beforeTravel(
   port: OpenPort,
   take: (data: unknown) => boolean,
 ): boolean {
-  if (!transferWorks()) return true;
-  const receive = workerThreads?.receiveMessageOnPort;
-  if (!receive) {
-    const { raw } = port;
-    if (port.started) port.raw = structuredClone(raw, { transfer: [raw] });
-    return true;
-  }
-  if (dressing()) return true;
+  if (!transferWorks() || dressing()) return true;
   try {
-    for (let got; (got = receive(port.raw));) {
-      const { message } = got;
+    for (const message of queuedIn(port.raw)) {
       const frame = typeof message === "string" ? parsed(message) : message;
       if (!take(frame)) return false;
     }
-    port.raw = throughThread(port.raw);
+    port.raw = moved(port.raw);
     return true;
   } catch {
     return false;
@@ -641,7 +641,7 @@ export function replaceLost(message: unknown, ports: Transferable[]): boolean {
   ports.forEach((raw, i) => {
     if (!isTransferred(raw)) return;
     try {
-      ports[i] = throughThread(raw);
+      ports[i] = moved(raw);
     } catch {
       const { port1, port2 } = channel();
       port1.postMessage([HELLO]); // says nothing to whoever reads it
@@ -711,10 +711,10 @@ export function travelLoses(): boolean {
     port1.addEventListener("message", () => straggler = true);
     port1.start();
     port2.postMessage(0);
-    const moved = structuredClone(port1, { transfer: [port1] });
+    const port = moved(port1);
     echo().then(() => {
       lossy = straggler;
-      moved.close();
+      port.close();
     });
   }
   return lossy;
