@@ -57,7 +57,7 @@ interface Kind {
   /** The inside of a public object of this kind; `undefined` for any other object. */
   of(value: object): Endpoint | undefined;
   /** Makes a live endpoint; throws `TypeError` when the descriptor is not right. */
-  make(descriptor: Descriptor): object;
+  make(descriptor: Descriptor): { close(): void };
   /** The ports in a descriptor. */
   ports(descriptor: Descriptor): Transferable[];
 }
@@ -314,16 +314,17 @@ export function malformed(): TypeError {
   return new TypeError("Cannot unpack: the message is malformed");
 }
 
-function knownKind(descriptor: unknown): Kind | undefined {
+function kindOf(descriptor: unknown): Kind | undefined {
   return isObject(descriptor)
     ? kinds.get((descriptor as Descriptor).kind)
     : undefined;
 }
 
-function kindOf(descriptor: unknown): Kind {
-  const kind = knownKind(descriptor);
-  if (!kind) throw malformed();
-  return kind;
+/** Whether a message is one that can be unpacked, as far as can be seen from outside. */
+export function isParcel(message: unknown): message is Packed {
+  return isPacked(message) && Array.isArray(message.endpoints) &&
+    message.endpoints.every(kindOf) && Array.isArray(message.places) &&
+    message.places.every(Array.isArray) && Array.isArray(message.moved);
 }
 
 /**
@@ -348,17 +349,17 @@ export function unpack<T = unknown>(message: unknown): T {
     throw new TypeError("Cannot unpack: the message has been unpacked before");
   }
   unpacked.add(message);
-  const { endpoints, places } = message;
-  if (
-    !Array.isArray(endpoints) || !Array.isArray(places) ||
-    !places.every(Array.isArray)
-  ) throw malformed();
-  const made: object[] = [];
+  const { endpoints } = message;
+  if (!isParcel(message)) {
+    scrap(endpoints);
+    throw malformed();
+  }
+  const made: { close(): void }[] = [];
   try {
     for (const descriptor of endpoints) {
-      made.push(kindOf(descriptor).make(descriptor));
+      made.push(kindOf(descriptor)!.make(descriptor));
     }
-    for (const [holder, key, number] of places) {
+    for (const [holder, key, number] of message.places) {
       const endpoint = made[number];
       if (!endpoint || !isObject(holder) || !Object.hasOwn(holder, key)) {
         throw malformed();
@@ -367,7 +368,7 @@ export function unpack<T = unknown>(message: unknown): T {
     }
     return message.value as T;
   } catch (error) {
-    for (const endpoint of made) (endpoint as { close?: () => void }).close?.();
+    for (const endpoint of made) endpoint.close();
     scrap(endpoints.slice(made.length));
     throw error instanceof OSError || error instanceof TypeError
       ? error
@@ -377,12 +378,11 @@ export function unpack<T = unknown>(message: unknown): T {
 
 /** Closes the endpoints in a message that nobody will read. */
 export function drop(message: unknown): void {
-  if (!isPacked(message) || unpacked.has(message)) return;
+  if (!isParcel(message) || unpacked.has(message)) return;
   unpacked.add(message);
-  if (!Array.isArray(message.endpoints)) return;
   for (const descriptor of message.endpoints) {
     try {
-      (kindOf(descriptor).make(descriptor) as { close(): void }).close();
+      kindOf(descriptor)!.make(descriptor).close();
     } catch {
       // Malformed: nothing to close.
     }
@@ -391,16 +391,10 @@ export function drop(message: unknown): void {
 
 /** What has to be transferred when a packed message is passed on unread. */
 export function transferOf(message: unknown): Transferable[] {
-  if (!isPacked(message) || !Array.isArray(message.endpoints)) return [];
-  const ports = message.endpoints.flatMap((descriptor) =>
-    knownKind(descriptor)?.ports(descriptor) ?? []
-  );
-  return Array.isArray(message.moved) ? [...message.moved, ...ports] : ports;
-}
-
-/** Whether a message is one that can be unpacked, as far as can be seen from outside. */
-export function isParcel(message: unknown): boolean {
-  return isPacked(message) && Array.isArray(message.endpoints) &&
-    message.endpoints.every(knownKind) && Array.isArray(message.places) &&
-    message.places.every(Array.isArray) && Array.isArray(message.moved);
+  if (!isParcel(message)) return [];
+  const { endpoints, moved } = message;
+  return [
+    ...moved,
+    ...endpoints.flatMap((descriptor) => kindOf(descriptor)!.ports(descriptor)),
+  ];
 }
