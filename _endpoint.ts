@@ -114,15 +114,14 @@ let serial = 0;
 /** A name of this thread that no other thread has. */
 export function threadName(): string {
   if (thread === "") {
-    const words = new Uint32Array(4);
-    words.forEach((_, i) => words[i] = Math.random() * 2 ** 32);
+    const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
     try {
       // workerd refuses randomness outside of a request, where a queue may be made.
       (globalThis as { crypto?: Crypto }).crypto?.getRandomValues(words);
     } catch {
       // It has one thread only: what is there will do.
     }
-    thread = Array.from(words, (w) => w.toString(36)).join("");
+    thread = words.join(".");
   }
   return thread;
 }
@@ -373,8 +372,8 @@ export class OpenPort {
     } else {
       try {
         postMessage!.call(this.raw, frame, transfer);
-      } catch (refusal) {
-        if (!replaceLost(frame, transfer)) throw refusal;
+      } catch {
+        replaceLost(frame, transfer);
         postMessage!.call(this.raw, frame, transfer);
       }
     }
@@ -631,31 +630,29 @@ export function beforeTravel(
  * Node refuses to transfer a port whose other side is gone and that has
  * nothing unread, as may come to pass while a message waits to be passed on.
  * Puts another in the place of each such port, with something unread.
- *
- * @returns Whether there was one.
  */
-export function replaceLost(message: unknown, ports: Transferable[]): boolean {
-  if (!workerThreads?.receiveMessageOnPort || dressing()) return false;
-  let lost = false;
+export function replaceLost(message: unknown, ports: Transferable[]): void {
+  if (!workerThreads?.receiveMessageOnPort || dressing()) return;
   const replaced = new Map<unknown, MessagePort>();
   ports.forEach((raw, i) => {
-    if (!isTransferred(raw)) return;
-    try {
-      ports[i] = moved(raw);
-    } catch {
-      const { port1, port2 } = channel();
-      port1.postMessage([HELLO]); // says nothing to whoever reads it
-      closeMethod!.call(port1);
-      ports[i] = port2;
-      lost = true;
-    }
-    replaced.set(raw, ports[i] as MessagePort);
+    if (isTransferred(raw)) replaced.set(raw, ports[i] = movable(raw));
   });
   for (const [holder, key, value] of fieldsOf(message)) {
     const port = replaced.get(value);
     if (port) (holder as Record<string, unknown>)[key] = port;
   }
-  return lost;
+}
+
+/** A port in the place of one; it can be transferred. */
+function movable(raw: MessagePort): MessagePort {
+  try {
+    return moved(raw);
+  } catch {
+    const { port1, port2 } = channel();
+    port1.postMessage([HELLO]); // says nothing to whoever reads it
+    closeMethod!.call(port1);
+    return port2;
+  }
 }
 
 /** Whether ports can be transferred at all: if not, there is one thread only. */

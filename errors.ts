@@ -72,12 +72,10 @@ export class BufferTooShort extends Error {
    * Keeps the message.
    *
    * @param message The complete bytes message that did not fit.
-   * @param text What was attempted and what stood in the way.
    */
-  constructor(message: Uint8Array<ArrayBuffer>, text?: string) {
+  constructor(message: Uint8Array<ArrayBuffer>) {
     super(
-      text ??
-        `Cannot receive into the buffer: the message has ${message.length} bytes`,
+      `Cannot receive into the buffer: the message has ${message.length} bytes`,
     );
     this.args = [message];
   }

@@ -368,7 +368,13 @@ const MUTANTS: Mutant[] = [
     "queue",
   ],
   // Node refuses ports whose other side is gone.
-  ["_endpoint.ts", "lost = true;", "", "moving", "node"],
+  [
+    "_endpoint.ts",
+    "replaceLost(frame, transfer);",
+    "",
+    "moving",
+    "node",
+  ],
   [
     "_endpoint.ts",
     "if (port) (holder as Record<string, unknown>)[key] = port;",
