@@ -316,8 +316,10 @@ export class OpenPort {
   started = false;
   /** The other side is known to be gone. */
   dead = false;
-  /** The other end, when both were made in this thread. */
+  /** The other end, as long as neither has left this thread. */
   twin: OpenPort | undefined;
+  /** How many frames have been posted. */
+  posted = 0;
   /** What was posted before the other side could notice the end of this thread. */
   #unposted: (() => void)[] | undefined;
   /** Web Locks only: what this port has to do with them. */
@@ -364,8 +366,8 @@ export class OpenPort {
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
   post(frame: unknown, transfer?: Transferable[]): void {
-    if (this.#unposted) this.#keep(frame, transfer ?? []);
-    else if (transfer === undefined || transfer.length === 0) {
+    if (this.#unposted) return this.#keep(frame, transfer ?? []);
+    if (transfer === undefined || transfer.length === 0) {
       postMessage!.call(this.raw, frame);
     } else if (this.dead) {
       scrap(frame); // Deno would leave open what was to be transferred
@@ -377,6 +379,14 @@ export class OpenPort {
         postMessage!.call(this.raw, frame, transfer);
       }
     }
+    this.posted++;
+  }
+
+  /** Whether the other end is here, and nothing is on the way between the two: it hears of `close` at once. */
+  get idle(): boolean {
+    const { twin, watch, posted } = this;
+    return twin !== undefined && (twin.started || !twin.open) &&
+      twin.watch.received === posted && watch.received === twin.posted;
   }
 
   /** Keeps what is posted from now on, until `utter`. */
@@ -409,7 +419,15 @@ export class OpenPort {
    * handled is dropped, and the ports in it are closed.
    */
   close(): void {
-    if (this.#deafen()) scrapPort(this.raw);
+    if (!this.#deafen()) return;
+    const { twin } = this;
+    if (this.idle) {
+      closeMethod!.call(this.raw);
+      twin!.lost();
+    } else {
+      if (twin) twin.twin = undefined; // it has to be told, and to answer
+      scrapPort(this.raw);
+    }
   }
 
   /** Stops listening and gives the port away to be transferred. */
@@ -420,6 +438,7 @@ export class OpenPort {
       if (this.watch.named) this.post([HELLO]);
       if (travelLoses()) depart();
     }
+    if (this.twin) this.twin.twin = undefined;
     this.#deafen();
     return this.raw instanceof LocalPort
       ? this.raw.travel(uniqueName()) as unknown as MessagePort

@@ -146,7 +146,8 @@ export class Receive<T> extends Waiter<T> {
   }
 }
 
-// The open ends of this thread: two that meet know of each other at once.
+// The open ends of this thread whose other end is not here, by pipe: two that
+// meet know of each other at once.
 const here = new Map<string, Link>();
 
 /** See the module's comment. */
@@ -206,16 +207,23 @@ export class Link implements Endpoint {
   }
 
   #meet(): void {
-    here.set(`${this.pipe}/${this.end}`, this);
-    this.sibling = here.get(`${this.pipe}/${1 - this.end}`);
-    if (this.sibling) this.sibling.sibling = this;
+    const other = here.get(this.pipe);
+    if (other === undefined || other.end === this.end) {
+      here.set(this.pipe, this);
+    } else {
+      here.delete(this.pipe);
+      this.sibling = other;
+      other.sibling = this;
+    }
   }
 
   #part(): void {
-    const place = `${this.pipe}/${this.end}`;
-    if (here.get(place) === this) here.delete(place);
-    if (this.sibling) this.sibling.sibling = undefined;
-    this.sibling = undefined;
+    const { pipe, sibling } = this;
+    if (here.get(pipe) === this) here.delete(pipe);
+    if (sibling) {
+      sibling.sibling = this.sibling = undefined;
+      here.set(pipe, sibling);
+    }
   }
 
   /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
@@ -270,7 +278,8 @@ export class Link implements Endpoint {
 
   #sent(signal: AbortSignal | undefined): Promise<void> {
     this.#messages++;
-    this.start();
+    // As long as both are here this end hears of the other without its port.
+    if (!this.sibling) this.start();
     const sent = noticed(this.#hasRoom() ? DONE : this.#waitForRoom(signal));
     return this.#starting === undefined ? sent : this.#firstSent(sent);
   }
@@ -290,6 +299,7 @@ export class Link implements Endpoint {
   }
 
   #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
+    this.start();
     // Room comes for all at once: calls that cannot be aborted wait together.
     const last = this.#sender;
     if (signal === undefined && last && !last.done) return last.promise;
@@ -549,17 +559,18 @@ export class Link implements Endpoint {
   close(): void {
     if (this.closed) return;
     this.#outbox.flush();
-    if (!this.gone && this.#out) {
+    const out = this.#out;
+    if (!this.gone && out) {
       const { messages, weight } = this.#inbox;
       const took: Frame = [TOOK, messages, weight];
       // In this thread the other end hears of the end at once: of this, too.
       if (this.sibling) this.sibling.#taken(took);
-      else if (messages > 0) this.#out.post(textOf(took));
-      this.#out.post(textOf([EOF]));
+      else if (messages > 0) out.post(textOf(took));
+      if (!out.idle) out.post(textOf([EOF]));
     }
     this.sibling?.siblingClosed();
     this.#leave("the handle is closed");
-    for (const frame of this.#out?.unread() ?? []) {
+    for (const frame of out?.unread() ?? []) {
       if (isFrame(frame)) this.#inbox.push(frame);
     }
     this.#dropInbox();

@@ -195,6 +195,26 @@ test(
   { deadline: 40_000 },
 );
 
+test("an end whose other end closes, with nothing on its way, has no port from then on", async () => {
+  for (const answered of [false, true]) {
+    const [a, b] = Pipe<Any>();
+    const pending = b.recv();
+    await a.send(1);
+    assertEquals(await pending, 1);
+    if (answered) {
+      await b.send(2);
+      assertEquals(await a.recv(), 2);
+    }
+    const waiting = b.recv();
+    a.close();
+    assertEquals(livePorts(), 0);
+    await assertRejects(() => waiting, EOFError);
+    assertEquals([await b.poll(), b.closed], [true, false]);
+    await assertRejects(() => b.send(3), BrokenPipeError);
+    b.close();
+  }
+});
+
 test("64 KiB messages stream through without piling up", async () => {
   const [a, conn] = Pipe<Any>();
   const run = spawnTask<number>("drainBytes", { conn }, { module: PIPE_TASKS });

@@ -861,13 +861,70 @@ test(
   { needs: ["transfer"] },
 );
 
+test(
+  "an end that was never used, and whose other end closed, moves",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    b.close();
+    const run = spawnTask("countAll", { conn: a }, { module: PIPE_TASKS });
+    assertEquals(await run.result, 0);
+  },
+  WORKERS,
+);
+
+testBoth("an end that has only sent moves, and goes on", async () => {
+  for (const read of [0, 1, 200]) {
+    const [a, b] = Pipe<Any>();
+    for (let i = 0; i < 200; i++) await a.send(i);
+    for (let i = 0; i < read; i++) assertEquals(await b.recv(), i);
+    const moved = await local(a);
+    const sent = (async () => {
+      for (let i = 200; i < 600; i++) await moved.send(i);
+      moved.close();
+    })();
+    for (let i = read; i < 600; i++) assertEquals(await b.recv(), i);
+    await assertRejects(() => b.recv(), EOFError);
+    await sent;
+    b.close();
+  }
+}, { needs: ["transfer"] });
+
+test(
+  "an end that has only sent hears of its other end, which left",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    await a.send(1);
+    const run = spawnTask("sayAndVanish", { conn: b }, { module: PIPE_TASKS });
+    await run.result;
+    await assertRejects(
+      async () => {
+        while (true) await a.send(2);
+      },
+      BrokenPipeError,
+    );
+    a.close();
+  },
+  WORKERS,
+);
+
 testBoth("endpoints in messages that are dropped get closed", async () => {
-  for (const how of ["at once", "arrived", "reading ended", "behind a drain"]) {
+  const ways = [
+    "at once",
+    "in use",
+    "arrived",
+    "reading ended",
+    "behind a drain",
+  ];
+  for (const how of ways) {
     const [a, b] = Pipe<Any>();
     let [c, d] = Pipe<Any>();
     const [e, f] = Pipe<Any>();
     await e.send(1);
     await f.recv();
+    if (how === "in use") {
+      await d.send(1);
+      await c.recv();
+    }
     if (how === "reading ended") {
       await c.send_bytes(new Uint8Array(5));
       await assertRejects(() => d.recv_bytes(1), OSError);

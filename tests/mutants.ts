@@ -282,6 +282,18 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_endpoint.ts",
+    "&& watch.received === twin.posted;",
+    ";",
+    "moving",
+  ],
+  [
+    "_endpoint.ts",
+    "twin.watch.received === posted &&",
+    "",
+    "connection",
+  ],
+  [
+    "_endpoint.ts",
     `if (closeEvents()) raw.addEventListener("close", this.lost);`,
     "",
     "lifetime",
