@@ -538,6 +538,30 @@ function parsed(text: string): unknown {
   }
 }
 
+/** Up to how many bytes, or from how many on, a message travels how. */
+interface BytesLimits {
+  /** Up to so many are cloned; more are copied, and the copy is transferred. */
+  cloned: number;
+  /** The same of a buffer that holds nothing else: its clone is the only copy. */
+  wholeCloned: number;
+  /** From so many on a buffer whose bytes were copied out is worth sending back. */
+  recycled: number;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+let limits: BytesLimits | undefined;
+
+/** What was measured to be fastest here: see docs/design.md. */
+export function bytesLimits(): BytesLimits {
+  if (limits) return limits;
+  // Node, which alone has no web Worker, clones large buffers at half the price of a copy in fresh memory.
+  const wholeCloned = typeof Worker === "undefined" ? 8 * MIB : 8 * KIB;
+  return limits = workerThreads
+    ? { cloned: 8 * KIB, wholeCloned, recycled: 16 * KIB }
+    : { cloned: 2 * KIB, wholeCloned: 2 * KIB, recycled: 2 * KIB };
+}
+
 /** Two entangled ports. */
 export function openChannel(): [OpenPort, OpenPort] {
   const { port1, port2 } = channel();

@@ -36,6 +36,7 @@
 import {
   adopt,
   beforeTravel,
+  bytesLimits,
   hold,
   isPort,
   isTransferred,
@@ -83,8 +84,6 @@ import {
 
 const WINDOW = 256;
 const WINDOW_WEIGHT = 4 * 1024 * 1024;
-/** Chunks below this size are not worth sending back. */
-const WORTH_RECYCLING = 16 * 1024;
 
 /** What has to be transferred with a frame that is passed on. */
 function transferOfFrame(frame: Frame): Transferable[] {
@@ -376,7 +375,7 @@ export class Link implements Endpoint {
   /** Lets the sender use a chunk again whose bytes have been copied out. */
   recycle({ chunk, whole }: ByteMessage): void {
     if (
-      !whole || chunk.length < WORTH_RECYCLING ||
+      !whole || chunk.length < bytesLimits().recycled ||
       this.#spentBytes >= WINDOW_WEIGHT
     ) return;
     this.#spent.push(chunk.buffer);

@@ -10,7 +10,12 @@
  * goes on only after all that was pushed before has been posted.
  */
 
-import { spell, tellsProxies, type Transferable } from "./_endpoint.ts";
+import {
+  bytesLimits,
+  spell,
+  tellsProxies,
+  type Transferable,
+} from "./_endpoint.ts";
 import {
   copiedIsText,
   copiedSize,
@@ -29,7 +34,7 @@ const LIGHT = 1024;
 const MOST_WEIGHT = 64 * 1024;
 /** Bytes messages up to this size share a post. */
 const SMALL = 4 * 1024;
-/** Bytes messages up to this size are cloned, larger ones transferred. */
+/** Shared posts of bytes up to this size are cloned, larger ones transferred. */
 const CLONED = 8 * 1024;
 /** After a message that came alone, so many are not watched for company: that costs a microtask each. */
 const CALM = 7;
@@ -158,17 +163,22 @@ export class Outbox {
     this.flush();
     const spelled = spell(source);
     if (spelled !== undefined) this.#post(spelled);
-    else if (length <= CLONED) {
-      this.#post([
-        BYTES,
-        (coversAll(source) ? source : source.slice()).buffer,
-      ]);
-    } else {
-      const chunk = this.#copy(source);
-      this.#post([BYTES, chunk], [chunk]);
-    }
+    else this.#postBytes(source);
     this.#weighed(length);
     this.#heat();
+  }
+
+  #postBytes(source: Uint8Array): void {
+    const { length } = source;
+    const { cloned, wholeCloned } = bytesLimits();
+    let chunk = length > cloned ? this.#reused(source) : undefined;
+    if (chunk === undefined) {
+      if (length <= wholeCloned && coversAll(source)) {
+        return this.#post([BYTES, source.buffer]);
+      }
+      chunk = source.slice().buffer as ArrayBuffer;
+    }
+    this.#post([BYTES, chunk], length > cloned ? [chunk] : undefined);
   }
 
   #joinBytes(source: Uint8Array): void {
@@ -228,15 +238,17 @@ export class Outbox {
     this.flush();
   };
 
-  #copy(source: Uint8Array): ArrayBuffer {
+  /** A chunk that came back, with a copy of the bytes in it. */
+  #reused(source: Uint8Array): ArrayBuffer | undefined {
     const pool = this.#pool;
-    const last = pool[pool.length - 1];
-    if (last?.byteLength !== source.length) {
-      if (last) pool.length = 0; // the sizes have changed
-      return source.slice().buffer as ArrayBuffer;
+    const chunk = pool.pop();
+    if (chunk === undefined) return undefined;
+    if (chunk.byteLength !== source.length) {
+      pool.length = 0; // the sizes have changed
+      return undefined;
     }
-    new Uint8Array(last).set(source);
-    return pool.pop()!;
+    new Uint8Array(chunk).set(source);
+    return chunk;
   }
 
   /** Takes chunks back from the reader to be used again. */

@@ -85,6 +85,32 @@ test("send_bytes() takes from a subclass of Uint8Array no more than its bytes", 
     assertEquals(pool.byteLength, 128 * 1024);
   }));
 
+test("send_bytes() takes whole buffers of any size as they are at the call", () =>
+  withPipe(async (a, b) => {
+    const sizes = [1000, 3000, 20_000, 70_000, 1 << 20, 9 << 20, 20_000, 3000];
+    const target = new Uint8Array(9 << 20);
+    let fill = 0;
+    for (const size of sizes) {
+      const whole = new Uint8Array(size);
+      const part = new Uint8Array(size + 8).subarray(4, 4 + size);
+      for (let i = 0; i < 12; i++) {
+        const source = i % 4 === 3 ? part : whole;
+        const want = ++fill % 251;
+        const sent = a.send_bytes(source.fill(want));
+        source.fill(255);
+        const into = i % 3 > 0; // its buffer may come back, and be used again
+        const got = into
+          ? target.subarray(0, await b.recv_bytes_into(target))
+          : await b.recv_bytes();
+        await sent;
+        assertEquals(got.length, size);
+        assert(got.every((byte) => byte === want), `${size} bytes, ${i}`);
+        if (!into) assertEquals(got.buffer.byteLength, size);
+        assertEquals(source.length, size);
+      }
+    }
+  }));
+
 test("send_bytes() takes any buffer, and leaves it as it is", async () => {
   await withPipe(async (a, b) => {
     for (const burst of [false, true]) {
