@@ -1,6 +1,6 @@
 // What the platform leaves to gain: bare ports that carry frames like the module's, and nothing of the module.
 //
-//     deno run -A bench/_limits.ts      or with bun, or node
+//     deno run -A bench/_limits.ts [where comlink is]      or with bun, or node
 
 import { fold, type Form } from "./_forms.ts";
 import { measure, rate, type Way } from "./_rows.ts";
@@ -10,7 +10,7 @@ let worker: Promise<Thread> | undefined;
 
 async function open(
   form: Form,
-  echo: boolean,
+  echo: boolean | "awaited",
   count: number,
   how: { awaits?: boolean; part?: number } = {},
 ): Promise<[MessagePort, () => Promise<unknown>]> {
@@ -23,15 +23,20 @@ async function open(
 }
 
 /** There and back, one at a time. */
-async function roundTrips(form: Form, value: unknown): Promise<Way> {
+async function roundTrips(
+  form: Form,
+  value: unknown,
+  echo: true | "awaited" = true,
+): Promise<Way> {
   const count = 5000;
-  const [port, next] = await open(form, true, count);
+  const [port, next] = await open(form, echo, count);
   return {
     round: () =>
       rate(count, async () => {
         for (let i = 0; i < count; i++) {
           const answer = next();
           port.postMessage(fold(form, value));
+          if (echo === "awaited") await undefined;
           await answer;
         }
       }),
@@ -215,4 +220,115 @@ for (const size of [64, 4096, 65_536, 1_048_576]) {
       : [],
   ]);
 }
-(globalThis as unknown as { process: { exit(): void } }).process.exit();
+
+// --- A get without shared memory, an integer there and back, comlink ------------------
+
+/** A request loop: the worker asks for each item, and may say that it has it. */
+async function requests(how: "plain" | "acknowledged"): Promise<Way> {
+  const count = 4000;
+  const { post } = await (worker ??= thread("limits.ts"));
+  const { port1, port2 } = new MessageChannel();
+  let left = 0;
+  let asked = false;
+  let done: (value?: unknown) => void;
+  const answer = () => {
+    if (!asked || left < 0) return;
+    if (left-- === 0) return done();
+    asked = false;
+    port1.postMessage({ id: left, name: "xiao" });
+  };
+  port1.onmessage = ({ data }) => {
+    if (data !== 0) return;
+    asked = true;
+    answer();
+  };
+  left = -1;
+  post({ port: port2, form: "bare", echo: false, count, ask: how }, [port2]);
+  return {
+    round: () =>
+      rate(count, () => {
+        left = count;
+        const end = new Promise((resolve) => done = resolve);
+        answer();
+        return end;
+      }),
+    end: () => port1.close(),
+  };
+}
+
+await show("a request loop", [
+  ["plain", () => requests("plain")],
+  ["acknowledged", () => requests("acknowledged")],
+]);
+await show("round trip, integer", [
+  ["bare", () => roundTrips("bare", 5)],
+  ["tagged", () => roundTrips("tagged", 5)],
+  ["text", () => roundTrips("text", 5)],
+  ["bare, awaited", () => roundTrips("bare", 5, "awaited")],
+  ["tagged, awaited", () => roundTrips("tagged", 5, "awaited")],
+  ["text, awaited", () => roundTrips("text", 5, "awaited")],
+]);
+
+/** Copies that wait in a plain array, taken with `await`. */
+async function waiting(count: number): Promise<Way> {
+  await undefined;
+  const lists = Math.max(1, 100_000 / count);
+  return {
+    round: async () => {
+      let spent = 0;
+      for (let i = 0; i < lists; i++) {
+        const source = Array.from({ length: count }, (_, id) => ({
+          id,
+          name: "xiao",
+        }));
+        const list: unknown[] = source.map((item) => ({ ...item }));
+        const start = performance.now();
+        for (let at = 0; at < count; at++) {
+          await Promise.resolve(list[at]);
+          list[at] = undefined;
+        }
+        spent += performance.now() - start;
+      }
+      return (lists * count) / (spent / 1000);
+    },
+  };
+}
+
+await show("a plain array", [
+  ["a thousand", () => waiting(1000)],
+  ["a million", () => waiting(1_000_000)],
+]);
+
+const { process } = globalThis as unknown as {
+  process: { argv: string[]; exit(): void };
+};
+const peers = process.argv[2];
+
+/** A call of comlink, which is one exchange over a bare port. */
+async function comlink(value: unknown): Promise<Way> {
+  const url = `${peers}/comlink/dist/esm/comlink.mjs`;
+  const { wrap } = await import(url) as {
+    wrap(port: MessagePort): { echo(value: unknown): Promise<unknown> };
+  };
+  const { post } = await thread("peers.ts");
+  const { port1, port2 } = new MessageChannel();
+  post({ peer: "comlink", url, port: port2 }, [port2]);
+  const api = wrap(port1);
+  const count = 5000;
+  return {
+    round: () =>
+      rate(count, async () => {
+        for (let i = 0; i < count; i++) await api.echo(value);
+      }),
+    end: () => port1.close(),
+  };
+}
+
+if (peers) {
+  await show("a call of comlink, {id, name}", [
+    ["comlink", () => comlink(flat)],
+    ["bare", () => roundTrips("bare", flat)],
+    ["text", () => roundTrips("text", flat)],
+  ]);
+}
+process.exit();

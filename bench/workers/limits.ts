@@ -7,16 +7,19 @@ import { listen } from "../_threads.ts";
 export interface Job {
   port: MessagePort;
   form: Form;
-  /** Sends each value back. */
-  echo: boolean;
+  /** Sends each value back; `"awaited"`: as a loop that waits for each does. */
+  echo: boolean | "awaited";
   /** How many frames to take before it says so. */
   count: number;
   /** Awaits each value of a frame, as a receive makes its caller do. */
   awaits?: boolean;
   /** Likewise each part of so many bytes. */
   part?: number;
+  /** Not that: asks for each item, waits for it, and says or not that it has it. */
+  ask?: "plain" | "acknowledged";
 }
 
+/** Takes what a frame holds, each by a call. */
 async function take(value: unknown, part: number): Promise<void> {
   if (part === 0) {
     for (const one of value as unknown[]) await Promise.resolve(one);
@@ -28,8 +31,36 @@ async function take(value: unknown, part: number): Promise<void> {
   }
 }
 
+/** Sends each value back, in a loop that waits for it. */
+async function answer(port: MessagePort, form: Form): Promise<void> {
+  let took: (value: unknown) => void;
+  port.onmessage = ({ data }) => took(unfold(form, data));
+  while (true) {
+    port.postMessage(
+      fold(form, await new Promise((done) => took = done)),
+    );
+  }
+}
+
+/** Takes items one by one; says before its caller has one that it is there, or not at all. */
+async function ask(port: MessagePort, acknowledges: boolean): Promise<void> {
+  let took: (item: unknown) => void;
+  port.onmessage = ({ data }) => {
+    if (acknowledges) port.postMessage(1); // before the caller has it
+    took(data);
+  };
+  while (true) {
+    const item = new Promise((done) => took = done);
+    port.postMessage(0);
+    await item;
+  }
+}
+
 listen((data) => {
   const { port, form, echo, count, awaits = false, part = 0 } = data as Job;
+  const how = (data as Job).ask;
+  if (how) return void ask(port, how === "acknowledged");
+  if (echo === "awaited") return void answer(port, form);
   let seen = 0;
   const taken = (value: unknown) => {
     if (echo) port.postMessage(fold(form, value));
