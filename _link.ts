@@ -444,7 +444,7 @@ export class Link implements Endpoint {
   /** Ends reading: what is there and what will come is dropped. */
   endReading(): void {
     this.readable = false;
-    this.#dropInbox();
+    this.#skip();
     this.#refuse("connection is write-only");
   }
 
@@ -477,19 +477,8 @@ export class Link implements Endpoint {
       default:
         if (!this.#inbox.push(frame)) return;
         if (this.readable) return this.#serve();
-        this.#discard();
+        return this.#skip();
     }
-  }
-
-  /** A message for an end that reads no more: as if it had been read. */
-  #discard(): void {
-    const inbox = this.#inbox;
-    for (let next = inbox.next; next; next = inbox.next) {
-      if (next === "bytes") inbox.takeBytes();
-      else if (inbox.nextIsParcel) drop(inbox.takeObject());
-      else inbox.takeObject();
-    }
-    this.#report();
   }
 
   #replugged(frame: Frame): void {
@@ -512,6 +501,12 @@ export class Link implements Endpoint {
   #sourceCut(port: OpenPort): void {
     if (port !== this.#out) this.#forgive();
     this.#sourceEnded(port);
+  }
+
+  /** For an end that reads no more: what is there counts as read. */
+  #skip(): void {
+    this.#dropInbox();
+    this.#forgive();
   }
 
   /** Reports everything as taken: nobody will take what is lost. */

@@ -353,6 +353,16 @@ test("recv_bytes() of a longer message: a duplex end becomes write-only", async 
   }
 });
 
+test("recv_bytes() of a longer message: what is dropped with it leaves no send waiting", async () => {
+  await withPipe(async (a, b) => {
+    const sent = Array.from({ length: 300 }, () => a.send_bytes(bytes(1, 2)));
+    await b.poll(null);
+    await new Promise((done) => setTimeout(done, 5)); // all the others are there
+    await assertRejects(() => b.recv_bytes(1), OSError, "bad message length");
+    await Promise.all(sent);
+  });
+});
+
 test("recv_bytes() of a longer message: a read-only end closes", async () => {
   for (const waiting of [false, true]) {
     await withPipe(async (r, w) => {

@@ -186,6 +186,12 @@ const MUTANTS: Mutant[] = [
   ["_link.ts", "to.post([CUT]);", "", "moving"],
   [
     "_link.ts",
+    "this.#dropInbox();\n    this.#forgive();",
+    "this.#dropInbox();",
+    "bytes",
+  ],
+  [
+    "_link.ts",
     "if (open.length === 0) link.eof = link.gone = true;",
     "",
     "moving",
