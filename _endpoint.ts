@@ -154,8 +154,8 @@ interface Keeper {
   unref(): void;
 }
 interface Timers {
-  setTimeout(run: () => void, ms: number): Keeper;
-  clearTimeout(timer: Keeper | undefined): void;
+  setInterval(run: () => void, ms: number): Keeper;
+  clearInterval(timer: Keeper | undefined): void;
 }
 const timers = builtin<Timers>("node:timers");
 const FOREVER = 2 ** 31 - 1;
@@ -169,7 +169,7 @@ export function hold(): void {
   // Not in an edge runtime: the timer of one of its requests is out of reach
   // for the next.
   if (keeper !== undefined) keeper.ref();
-  else if (transferWorks()) keeper = timers?.setTimeout(rewind, FOREVER);
+  else if (transferWorks()) keeper = timers?.setInterval(ignore, FOREVER);
 }
 
 /** Takes one {@linkcode hold} back. */
@@ -179,13 +179,8 @@ export function release(): void {
   else keeper?.unref();
 }
 
-function rewind(): void {
-  keeper = undefined;
-  if (holds > 0) keeper = timers?.setTimeout(rewind, FOREVER);
-}
-
 function letGo(): void {
-  timers?.clearTimeout(keeper);
+  timers?.clearInterval(keeper);
   keeper = undefined;
 }
 
@@ -827,10 +822,10 @@ const watchesPeers = once(() =>
   !closeEvents() && transferWorks() && host.navigator?.locks !== undefined
 );
 
-/** The lock of this thread: asked for, held, or refused. */
+/** The lock of this thread: asked for, until it is granted or refused. */
 interface Held {
-  state: "asked" | "held" | "refused";
-  settled: Promise<void>;
+  asked: Promise<void> | undefined;
+  granted: boolean;
   drop: () => void;
 }
 
@@ -840,20 +835,18 @@ let lockUsers = 0;
 function ownLock(): Held {
   if (held) return held;
   const kept = Promise.withResolvers<void>();
-  const settled = Promise.withResolvers<void>();
-  const lock: Held = {
-    state: "asked",
-    settled: settled.promise,
-    drop: kept.resolve,
+  const lock: Held = { asked: undefined, granted: false, drop: kept.resolve };
+  const done = () => {
+    lock.asked = undefined;
   };
-  const settle = (state: Held["state"]) => {
-    lock.state = state;
-    settled.resolve();
-  };
-  host.navigator!.locks!.request(LOCK + threadName(), () => {
-    settle("held");
-    return kept.promise;
-  }).catch(() => settle("refused")); // a page of an opaque origin
+  const granted = new Promise<void>((granted, refused) => {
+    host.navigator!.locks!.request(LOCK + threadName(), () => {
+      lock.granted = true;
+      granted();
+      return kept.promise;
+    }).catch(refused); // a page of an opaque origin
+  });
+  lock.asked = granted.then(done, done);
   return held = lock;
 }
 
@@ -869,26 +862,25 @@ function introduce(port: OpenPort): void {
   const lock = ownLock();
   const greet = () => {
     if (!port.open) return;
-    if (lock.state === "held") {
+    if (lock.granted) {
       postMessage!.call(port.raw, [HELLO, threadName(), origin()]);
       watch.named = true;
     }
     if (departing) departing.then(() => port.utter());
     else port.utter();
   };
-  const asked = lock.state === "asked";
+  const { asked } = lock;
   if (asked || departing) port.keep();
-  if (asked) lock.settled.then(greet);
+  if (asked) asked.then(greet);
   else greet();
 }
 
 /** A promise of something that is posted: not before others notice the end of this thread, nor before that can lose it. */
 export function noticed<T>(posted: Promise<T>): Promise<T> {
-  const asked = held?.state === "asked";
+  const asked = held?.asked;
   if (!asked && !departing) return posted;
   posted.catch(ignore); // awaited later
-  return Promise.all([asked && held!.settled, departing])
-    .then(() => posted);
+  return Promise.all([asked, departing]).then(() => posted);
 }
 
 /** Until the end of this thread loses nothing of the ports that leave. */
@@ -908,7 +900,7 @@ function depart(): void {
 
 /** The thread at the other side of a port that leaves, as far as known: its greeting may be lost. */
 export function peerOf({ watch, twin }: OpenPort): Peer | null {
-  if (twin?.open && held?.state === "held") return [threadName(), origin()];
+  if (twin?.open && held?.granted) return [threadName(), origin()];
   return watch.peer ?? null;
 }
 

@@ -37,8 +37,6 @@ const owners = new Map<string, { deref(): Owner | undefined }>();
 export class Owner {
   readonly id: string = uniqueName();
   readonly #core: QueueCore;
-  readonly #maxsize: number;
-  readonly #joinable: boolean;
   readonly #shared: boolean;
 
   constructor(maxsize: number, joinable: boolean) {
@@ -49,8 +47,6 @@ export class Owner {
       joinable,
     );
     this.#shared = words !== undefined;
-    this.#maxsize = maxsize;
-    this.#joinable = joinable;
     const weak = typeof WeakRef === "function";
     owners.set(this.id, weak ? new WeakRef(this) : { deref: () => this });
   }
@@ -83,8 +79,8 @@ export class Owner {
     };
     const client: Client = new Client(
       port,
-      this.#maxsize,
-      this.#joinable,
+      core.maxsize,
+      core.joinable,
       core.words,
       mine,
     );
@@ -94,13 +90,14 @@ export class Owner {
 
   /** Makes one more handle, for another thread. */
   share(): Descriptor {
+    const { maxsize, joinable, words } = this.#core;
     const descriptor: Descriptor = {
       kind: "queue",
       id: this.id,
-      maxsize: this.#maxsize,
-      joinable: this.#joinable,
+      maxsize,
+      joinable,
       port: null,
-      words: this.#shared ? this.#core.words : null,
+      words: this.#shared ? words : null,
       mine: null,
     };
     return extend(descriptor, (port, mine) => this.#admit(port, mine));
