@@ -40,10 +40,11 @@ export class LocalPort {
   readonly #listeners = new Set<Listener>();
 
   /** Two of them. */
-  static pair(): [LocalPort, LocalPort] {
-    const [one, two] = [new LocalPort(), new LocalPort()];
-    [one.#other, two.#other] = [two, one];
-    return [one, two];
+  static pair(): { port1: LocalPort; port2: LocalPort } {
+    const [port1, port2] = [new LocalPort(), new LocalPort()];
+    port1.#other = port2;
+    port2.#other = port1;
+    return { port1, port2 };
   }
 
   /** Queues a clone at the other port. */
@@ -105,9 +106,5 @@ export class LocalPort {
 
 /** As `new MessageChannel()`. */
 export function localChannel(): { port1: MessagePort; port2: MessagePort } {
-  const [port1, port2] = LocalPort.pair() as unknown as [
-    MessagePort,
-    MessagePort,
-  ];
-  return { port1, port2 };
+  return LocalPort.pair() as unknown as MessageChannel;
 }

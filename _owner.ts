@@ -96,9 +96,7 @@ export class Owner {
       id: this.id,
       maxsize,
       joinable,
-      port: null,
-      words: this.#shared ? words : null,
-      mine: null,
+      words: this.#shared ? words : undefined,
     };
     return extend(descriptor, (port, mine) => this.#admit(port, mine));
   }
@@ -152,7 +150,7 @@ function extend(
   const mine = descriptor.words ? sharedWords(HANDLE_WORDS) : undefined;
   admit(here, mine);
   const peer = peerOf(there);
-  return { ...descriptor, port: there.give(), mine: mine ?? null, peer };
+  return { ...descriptor, port: there.give(), mine, peer };
 }
 
 /** The queue that a descriptor describes, as seen from this thread. */
@@ -162,8 +160,8 @@ export function clientFrom(descriptor: Descriptor): Client {
     typeof id !== "string" || typeof maxsize !== "number" ||
     typeof joinable !== "boolean" ||
     !isPort(port) ||
-    !(words === null || isWords(words, QUEUE_WORDS)) ||
-    (words === null) !== !isWords(mine, HANDLE_WORDS)
+    (words !== undefined || mine !== undefined) &&
+      !(isWords(words, QUEUE_WORDS) && isWords(mine, HANDLE_WORDS))
   ) throw malformed();
   const opened = adopt(port, descriptor.peer);
   const owner = owners.get(id)?.deref();
@@ -177,8 +175,8 @@ export function clientFrom(descriptor: Descriptor): Client {
 /** A handle whose owner is at the other side of a port. */
 export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   const { maxsize, joinable } = descriptor;
-  const words = descriptor.words as Int32Array | null ?? undefined;
-  const mine = descriptor.mine as Int32Array | null ?? undefined;
+  const words = descriptor.words as Int32Array | undefined;
+  const mine = descriptor.mine as Int32Array | undefined;
   const send: Post = (frame, transfer, count = 0) => {
     if (count === 0 || !mine) return port.post(frame, transfer);
     Atomics.add(mine, POSTED, count);
@@ -204,9 +202,9 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
       take: () => NOTHING,
       close: () => port.close(),
       share: () =>
-        extend({ ...descriptor, port: null, mine: null }, (here, mine) => {
+        extend(descriptor, (here, mine) => {
           const raw = here.give();
-          post([SHARE, raw, mine ?? null], [raw]);
+          post([SHARE, raw, mine], [raw]);
         }),
     },
     maxsize as number,

@@ -191,8 +191,8 @@ for (const shared of [true, false]) {
           kind: "queue",
           maxsize: 0,
           joinable: true,
-          words: shared ? new Int32Array(QUEUE_WORDS) : null,
-          mine: shared ? new Int32Array(HANDLE_WORDS) : null,
+          words: shared ? new Int32Array(QUEUE_WORDS) : undefined,
+          mine: shared ? new Int32Array(HANDLE_WORDS) : undefined,
         });
         const waiting = client.get(Infinity, undefined);
         waiting.catch(() => {});
@@ -264,8 +264,8 @@ test(
           maxsize: 1,
           joinable: false,
           port: null,
-          words: null,
-          mine: null,
+          words: undefined,
+          mine: undefined,
         };
       if (typeof descriptor === "object" && descriptor !== null) {
         for (let j = random.int(3); j >= 0; j--) {
