@@ -598,7 +598,7 @@ export class Client implements Endpoint {
 
   /** The owner has answered, or never will. */
   #forget(call: Call): void {
-    if (!this.#calls.delete(call.id)) return;
+    this.#calls.delete(call.id);
     if (call.kind === "get") this.#gets--;
     if (call.draft) this.#drafts--;
     if (call.slot > 0) {
@@ -697,7 +697,6 @@ export class Client implements Endpoint {
       const transfer = parcels.flatMap(transferOf);
       return this.#owner.post([GIVE_BACK, seq, parcels], transfer);
     }
-    this.#forget(call);
     if (this.#words) {
       this.#served += claimed;
       Atomics.add(this.#mine!, HITS, claimed);
@@ -714,6 +713,8 @@ export class Client implements Endpoint {
     // Last: in the owner's own thread the next get may be served in here.
     if (this.#words) this.#ring();
     else this.#owner.post([RECEIVED, seq]);
+    // After that: it may close this handle.
+    this.#forget(call);
   }
 
   /** Gets that the owner has not heard of yet are served by copies it has posted before. */

@@ -11,10 +11,12 @@ import { assert, assertEquals } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import { type Member, numberOf, settle, Token, World } from "./_world.ts";
+import { ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
   DROPPED,
   GOT,
+  HEAD,
   OFFERED,
   POSTED,
   PUTS,
@@ -896,3 +898,134 @@ test("Client rejects every call when the owner's thread ends", async () => {
     },
   );
 }, { deadline: 3_600_000 });
+
+for (const where of ["elsewhere", "with words", "here"]) {
+  test(`Client that nobody holds any more closes once its calls have ended, ${where}`, async () => {
+    const world = new World({
+      maxsize: 1,
+      words: where !== "elsewhere",
+      local: where === "here",
+      remotes: where === "here" ? 2 : 3,
+      joinable: false,
+    });
+    const [one, two, other] = world.members as [Member, Member, Member];
+    const deliver = async () => {
+      for (let i = 0; i < 4; i++) {
+        for (const member of world.members) {
+          while (world.canRise(member)) world.rise(member);
+          while (world.canFall(member)) world.fall(member);
+        }
+        await settle();
+      }
+    };
+    const got = one.client.get(Infinity, undefined);
+    one.client.abandon();
+    const putting = two.client.putMany(new Set([1, 2, 3]), Infinity, undefined);
+    two.client.abandon();
+    assertEquals([one.client.closed, two.client.closed], [false, false]);
+    await deliver();
+    assertEquals(await got, 1);
+    assertEquals([one.client.closed, two.client.closed], [true, false]);
+    for (const item of [2, 3]) {
+      const next = other.client.get(Infinity, undefined);
+      await deliver();
+      assertEquals(await next, item);
+    }
+    await putting;
+    await deliver();
+    assertEquals([one.open, two.open], [false, false]);
+  });
+}
+
+test("Client that has given a put up keeps the reason, whatever comes after", async () => {
+  const clock = new Clock();
+  clock.install();
+  try {
+    const world = new World({ maxsize: 1, words: false, remotes: 1 });
+    const [one] = world.members as [Member];
+    const { client } = one;
+    client.put(1, undefined, Infinity, undefined);
+    const stop = new AbortController();
+    const put = client.put(2, undefined, 5, stop.signal)
+      .catch((reason) => reason);
+    stop.abort("Mine");
+    clock.fire(5); // the owner has not answered yet
+    while (world.canRise(one)) world.rise(one);
+    while (world.canFall(one)) world.fall(one);
+    assertEquals(await put, "Mine");
+  } finally {
+    clock.restore();
+  }
+});
+
+test("Client asks the owner when its copies are ahead of what is claimed", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 1 });
+  const [one] = world.members as [Member];
+  one.client.receive([ITEMS, 0, 0, 5, 0, ["forged"]]);
+  const got = one.client.get(0, undefined).catch(({ name }) => name);
+  assertEquals(await got, "Empty");
+});
+
+/** Does something before the next claim of an item, as another thread may at any moment. */
+function beforeClaim(by: () => void, run: () => void): void {
+  const real = globalThis.Atomics;
+  const compareExchange = (...args: [Int32Array, number, number, number]) => {
+    if (args[1] === HEAD) {
+      Object.assign(globalThis, { Atomics: real });
+      by();
+    }
+    return real.compareExchange(...args);
+  };
+  const Atomics = Object.create(real, {
+    compareExchange: { value: compareExchange },
+  });
+  Object.assign(globalThis, { Atomics });
+  try {
+    run();
+  } finally {
+    Object.assign(globalThis, { Atomics: real });
+  }
+}
+
+for (const what of ["a get that waits", "copies that come", "the owner"]) {
+  test(`QueueCore and Client: another handle is faster than ${what}`, async () => {
+    const world = new World({ maxsize: 0, words: true, remotes: 3 });
+    const [one, other, faster] = world.members as [Member, Member, Member];
+    let got: Promise<unknown> | undefined;
+    const claim = () => {
+      faster.client.receive([ITEMS, 0, 0, 0, 0, [1]]); // a copy
+      got = faster.client.get(Infinity, undefined);
+    };
+    const put = async (item: number) => {
+      await one.client.put(item, undefined, Infinity, undefined);
+    };
+    if (what === "the owner") {
+      await put(1);
+      await put(2);
+      world.rise(one);
+      world.rise(one);
+      let taken: unknown;
+      beforeClaim(claim, () => taken = world.core.take());
+      assertEquals([await got, taken], [1, 2]);
+      return;
+    }
+    const waiting = other.client.get(Infinity, undefined);
+    if (what === "a get that waits") {
+      world.rise(other);
+      await put(1);
+      beforeClaim(claim, () => world.rise(one));
+    } else {
+      await put(1);
+      world.rise(one);
+      beforeClaim(claim, () => {
+        other.client.receive([ITEMS, 0, 0, 0, 0, [1]]);
+      });
+    }
+    assertEquals(await got, 1);
+    await put(2);
+    while (world.canRise(other)) world.rise(other);
+    while (world.canRise(one)) world.rise(one);
+    while (world.canFall(other)) world.fall(other);
+    assertEquals(await waiting, 2);
+  });
+}
