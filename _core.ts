@@ -225,7 +225,7 @@ export class QueueCore {
         return this.#offer(handle, a, b, text ? c : c.map(odd), d === true);
       case GET:
         if (!isNew(handle, a) || !isSlot(handle, b)) return;
-        if (!isCount(c) || c < 1) return;
+        if (!isCount(c) || c < 1 || handle.closed) return;
         return this.#ask(handle, a, b, c, d === true);
       case MORE:
         return this.#postAhead(handle);
@@ -235,7 +235,9 @@ export class QueueCore {
         if (isInt32(a)) this.#received(handle, a);
         return;
       case GIVE_BACK:
-        if (isInt32(a)) this.#giveBack(handle, a, b);
+        if (isInt32(a) && Array.isArray(b) && b.every(isParcel)) {
+          this.#giveBack(handle, a, b);
+        }
         return;
       case ACCEPT:
         if (isCount(a)) this.#accepted(handle, a, b === true);
@@ -470,7 +472,6 @@ export class QueueCore {
     max: number,
     wait: boolean,
   ): void {
-    if (handle.closed) return handle.send([ANSWER, id, undefined, "cancelled"]);
     // Served meanwhile by a copy that was posted ahead.
     if (slot > 0 && Atomics.load(handle.words!, slot) !== id) return;
     handle.takes = true;
@@ -646,15 +647,15 @@ export class QueueCore {
   }
 
   /** A delivery came too late; endpoints that travelled come back with it. */
-  #giveBack(handle: Handle, seq: number, parcels: unknown): void {
-    const at = handle.inFlight.findIndex((delivery) => delivery.seq === seq);
-    if (at < 0) return;
-    const [{ items }] = handle.inFlight.splice(at, 1) as [Delivery];
-    const returned = Array.isArray(parcels) ? [...parcels] : [];
-    for (const numbered of items.filter(holdsEndpoints)) {
-      const message = returned.shift();
-      numbered.item = new Parcel(message);
-    }
+  #giveBack({ inFlight }: Handle, seq: number, parcels: unknown[]): void {
+    const at = inFlight.findIndex((delivery) => delivery.seq === seq);
+    const items = inFlight[at]?.items ?? [];
+    const held = items.filter(holdsEndpoints);
+    if (at < 0 || held.length !== parcels.length) return;
+    inFlight.splice(at, 1);
+    held.forEach((numbered, i) => {
+      numbered.item = new Parcel(parcels[i]);
+    });
     this.#restore(items);
   }
 
@@ -697,9 +698,8 @@ export class QueueCore {
   #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
     if (call?.list === this.#putters) this.#refusePut(call, "cancelled");
-    else if (call && late) {
+    else if (late && call?.list === this.#getters) {
       // A get that waited long enough: from now on it is one that does not wait.
-      if (!call.wait || call.list !== this.#getters) return;
       call.wait = false;
       call.underway = this.#underway();
       this.#impatient.add(call);
@@ -750,7 +750,7 @@ export class QueueCore {
 
   /** A handle's thread or port is gone. Its puts stay, also those that wait. */
   gone(handle: Handle): void {
-    if (!this.handles.delete(handle)) return;
+    this.handles.delete(handle);
     handle.closed = true;
     this.#forget(handle, this.#getters);
     this.#forget(handle, this.#joiners);

@@ -856,7 +856,6 @@ function ownLock(): Held {
  */
 function introduce(port: OpenPort): void {
   const { watch } = port;
-  if (watch.user) return;
   watch.user = true;
   lockUsers++;
   const lock = ownLock();

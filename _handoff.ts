@@ -376,11 +376,9 @@ export function unpack<T = unknown>(message: unknown): T {
   }
 }
 
-/** Closes the endpoints in a message that nobody will read. */
-export function drop(message: unknown): void {
-  if (!isParcel(message) || unpacked.has(message)) return;
-  unpacked.add(message);
-  for (const descriptor of message.endpoints) {
+/** Closes the endpoints in a parcel that nobody will read. */
+export function drop(parcel: unknown): void {
+  for (const descriptor of (parcel as Packed).endpoints) {
     try {
       kindOf(descriptor)!.make(descriptor).close();
     } catch {

@@ -19,9 +19,8 @@ export class List<E extends Entry> {
     this.#last = entry;
   }
 
-  /** Takes an entry out; nothing happens when it is not in this list. */
+  /** Takes an entry of this list out. */
   remove(entry: E): void {
-    if (entry.list !== this) return;
     const { previous, next } = entry;
     if (previous) previous.next = next;
     else this.first = next;

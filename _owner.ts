@@ -190,7 +190,6 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {});
   const post: OwnerPort["post"] = (frame, transfer, text) => {
     outbox.flush();
-    if (!port.open) return;
     if (text) return port.post(textOf(frame));
     const item = frame[0] === PUT || frame[0] === PUT_PARCEL;
     send(frame, transfer, item ? 1 : 0);

@@ -78,18 +78,14 @@ export class Waiter<T> {
     if (signal) this.#deafen = listen(signal, () => giveUp("abort"));
   }
 
-  /** Resolves. Returns whether it was still waiting. */
-  settle(value: T): boolean {
-    if (!this.#end()) return false;
-    this.#resolve(value);
-    return true;
+  /** Resolves, if it still waits. */
+  settle(value: T): void {
+    if (this.#end()) this.#resolve(value);
   }
 
-  /** Rejects. Returns whether it was still waiting. */
-  fail(reason: unknown): boolean {
-    if (!this.#end()) return false;
-    this.#reject(reason);
-    return true;
+  /** Rejects, if it still waits. */
+  fail(reason: unknown): void {
+    if (this.#end()) this.#reject(reason);
   }
 
   /** No longer keeps the thread alive. */
@@ -99,6 +95,7 @@ export class Waiter<T> {
     release();
   }
 
+  /** Whether it was still waiting. */
   #end(): boolean {
     if (this.done) return false;
     this.done = true;

@@ -541,7 +541,7 @@ async function readyOf<C>(
   };
   for (const link of links) link.watch(look);
   waiter.arm(ms, signal, async (why) => {
-    if (why === "abort") return void waiter.fail(signal!.reason);
+    if (why === "abort") return waiter.fail(signal!.reason);
     await settle(links); // a timer may come before what was delivered
     look();
   });
