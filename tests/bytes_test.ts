@@ -363,6 +363,16 @@ test("recv_bytes() of a longer message: what is dropped with it leaves no send w
   });
 });
 
+test("poll() that looks when a longer message ends reading rejects", async () => {
+  await withPipe(async (a, b) => {
+    const call = b.recv_bytes(2);
+    const look = b.poll();
+    a.send_bytes(bytes(1, 2, 3));
+    await assertRejects(() => call, OSError, "bad message length");
+    await assertRejects(() => look, OSError, "connection is write-only");
+  });
+});
+
 test("recv_bytes() of a longer message: a read-only end closes", async () => {
   for (const waiting of [false, true]) {
     await withPipe(async (r, w) => {

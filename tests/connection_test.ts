@@ -650,6 +650,19 @@ test("send() transfers", async () => {
   });
 }, { needs: ["transfer"] });
 
+test("send() transfers a buffer that is met in several places", async () => {
+  await withPipe(async (a, b) => {
+    const view = new Uint8Array([1, 2, 3]);
+    const part = { view, whole: view.buffer };
+    await a.send({ one: part, other: part }, { transfer: [view.buffer] });
+    assertEquals(view.length, 0);
+    const { one, other } = await b.recv();
+    assertStrictEquals(one, other);
+    assertStrictEquals(one.view.buffer, one.whole);
+    assertEquals([...one.view], [1, 2, 3]);
+  });
+}, { needs: ["transfer"] });
+
 // --- Order and kinds -------------------------------------------------------------
 
 test("recv() and recv_bytes() share one order; the wrong kind leaves the message", async () => {

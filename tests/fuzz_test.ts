@@ -198,7 +198,11 @@ for (const shared of [true, false]) {
         waiting.catch(() => {});
         const answers = [wire.ITEMS, wire.ANSWER, wire.ENDED];
         for (let j = 0; j < 30; j++) far.post(frame(random, answers));
-        // Claims more than it holds; names no part, or no number.
+        // Has no items; claims more than it holds; names no part, or no number.
+        far.post([wire.ITEMS, -1, 1, 0, 1, ["no"]]);
+        far.post([wire.ITEMS, 1, 1, 0, 1, "text"]);
+        far.post([wire.OFFER, "x"]);
+        far.post([wire.ENDED, 0]);
         far.post([wire.ITEMS, 1, 1, 0, 1e9, []]);
         far.post([wire.ITEMS, 1, 1, 0, 2, [1]]);
         far.post([wire.ITEMS, 1, 1, 0, 1, [1], ["__proto__"]]);
@@ -215,6 +219,88 @@ for (const shared of [true, false]) {
     { needs: ["transfer"] },
   );
 }
+
+test(
+  "a forged parcel rejects the get that it is for, and goes back as it is",
+  async () => {
+    const [near, far] = openChannel();
+    const client = remoteClient(near, {
+      kind: "queue",
+      maxsize: 0,
+      joinable: false,
+      words: null,
+      mine: null,
+    });
+    const forged = {
+      [KEY]: 1,
+      value: 1,
+      endpoints: [{ kind: "x" }],
+      places: [],
+    };
+    for (const packed of [forged, { ...forged, moved: "moved" }, "text"]) {
+      // For nobody.
+      far.post([wire.ITEMS, 99, 1, 0, 1, [packed], [0]]);
+    }
+    const call = client.get(Infinity, undefined);
+    far.post([wire.ITEMS, 1, 1, 0, 1, [forged], [0]]);
+    const error = await call.catch((error) => error);
+    assert(error instanceof TypeError, String(error));
+    const next = client.get(Infinity, undefined);
+    far.post([wire.ITEMS, 2, 2, 0, 1, ["right"]]);
+    assertEquals(await next, "right");
+    far.post([wire.EOF]);
+    client.close();
+    client.ownerEnded();
+    far.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "a handle that counts nothing, shares nothing, gives nothing back is ignored",
+  async () => {
+    const q = new Queue<Any>();
+    const [a, b] = Pipe<string>();
+    const door = exposed(q);
+    const heard: Any[] = [];
+    door.onmessage = ({ data }) =>
+      heard.push(typeof data === "string" ? JSON.parse(data) : data);
+    const answer = async (tag: number): Promise<Any> => {
+      while (heard[0]?.[0] !== tag) {
+        heard.shift();
+        await later();
+      }
+      return heard.shift();
+    };
+    door.postMessage("text");
+    door.postMessage([wire.SHARE, "no port"]);
+    // Not counted among the puts that wait, where it counts itself.
+    door.postMessage([wire.PUT_WAIT, 1, 0, ["no"], false]);
+    await q.put({ b });
+    door.postMessage([wire.GET, 2, 1, 1, true]);
+    door.postMessage([wire.GET, 2, 0, 0, true]);
+    door.postMessage([wire.GET, 2, 0, 1, true]);
+    await answer(wire.OFFER);
+    door.postMessage([wire.ACCEPT, 2, true]);
+    const [, , seq, , , items] = await answer(wire.ITEMS);
+    const parcel = { ...items[0], endpoints: [] };
+    for (const parcels of ["text", [], ["text"], [parcel, parcel]]) {
+      door.postMessage([wire.GIVE_BACK, seq, parcels]);
+    }
+    door.postMessage([wire.GIVE_BACK, seq + 1, []]);
+    await later();
+    await assertRejects(() => q.get_nowait(), Empty);
+    const { port } = items[0].endpoints[0];
+    door.postMessage([wire.GIVE_BACK, seq, items], [port]);
+    const got = await q.get();
+    await a.send("right");
+    assertEquals(await got.b.recv(), "right");
+    for (const end of [a, got.b]) end.close();
+    hangUp(door);
+    q.close();
+  },
+  { needs: ["transfer", "shared"] },
+);
 
 test(
   "an item whose parts cannot be moved rejects the get that it comes to, and is gone",

@@ -116,6 +116,26 @@ test("a worker that is terminated at its first word is noticed", async () => {
   }
 }, { needs: ["workers"] });
 
+test(
+  "an end may close while its peer's thread is found to have ended",
+  async () => {
+    const agent = new Agent();
+    const ends: Connection<Any>[] = [];
+    for (let i = 0; i < 8; i++) {
+      const [a, b] = Pipe<Any>();
+      await agent.take(`${i}`, b);
+      await a.poll(0);
+      ends.push(a);
+    }
+    await agent.worker.terminate();
+    for (const end of ends) {
+      end.close();
+      await new Promise((done) => setTimeout(done, 3));
+    }
+  },
+  { needs: ["workers"] },
+);
+
 test("posted means sent, in the first moment of a worker too", async () => {
   for (let round = 0; round < scale(10); round++) {
     const [a, conn] = Pipe<Any>();

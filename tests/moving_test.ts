@@ -1005,3 +1005,39 @@ test("an endpoint that is sent to a peer that has gone is closed", async () => {
   close(a, c);
   await agent.end();
 }, WORKERS);
+
+test(
+  "ends that have moved at the same moment hear of each other's death",
+  async () => {
+    const agent = new Agent(true);
+    const [a, b] = Pipe<Any>();
+    await Promise.all([a.send(0), b.send(0), a.recv(), b.recv()]);
+    force.replug = true;
+    const moving = local(a);
+    const taken = agent.take("b", b);
+    force.replug = false;
+    const moved = await moving;
+    await taken;
+    await moved.send(1);
+    assertEquals(await agent.call("b", "recv"), 1);
+    await agent.call("b", "send", 2);
+    assertEquals(await moved.recv(), 2);
+    await agent.worker.terminate();
+    await assertRejects(() => moved.recv(), EOFError);
+    moved.close();
+  },
+  ORPHANS,
+);
+
+test(
+  "an end may be closed right after its other end was handed over",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const moving = local({ b });
+    a.close();
+    const moved = await moving;
+    await assertRejects(() => moved.b.recv(), EOFError);
+    moved.b.close();
+  },
+  { needs: ["transfer"] },
+);

@@ -407,6 +407,56 @@ const MUTANTS: Mutant[] = [
     "moving",
     "node",
   ],
+  // What only other threads, a garbage collector, or a forger bring about.
+  ["_core.ts", "if (live && !found) return;", "", "queue_model"],
+  [
+    "_core.ts",
+    "held.length !== parcels.length",
+    "held.length < 0",
+    "fuzz",
+  ],
+  ["_client.ts", "if (call.givenUp && !ended) return;", "", "queue_model"],
+  [
+    "_client.ts",
+    "if (this.#calls.size > 0 || this.#running > 0) return;",
+    "if (this.#running > 0) return;",
+    "queue_model",
+  ],
+  ["_waiters.ts", 'if (signal?.aborted) return giveUp("abort");', "", "queue"],
+  [
+    "connection.ts",
+    'if (link.closed) return any.fail(closed("wait"));',
+    "",
+    "poll_wait",
+  ],
+  [
+    "_link.ts",
+    "if (ports.length === 0) ports.push(this.#out!);",
+    "",
+    "moving",
+  ],
+  [
+    "_endpoint.ts",
+    "if (!this.open) scrap(data);",
+    "if (!this.open);",
+    "endpoint",
+  ],
+  ["_endpoint.ts", "timer = left > FOREVER", "timer = left < 0", "poll_wait"],
+  [
+    "_endpoint.ts",
+    "return this.lost(); // as `messageerror`",
+    "return;",
+    "endpoint",
+    "node",
+  ],
+  [
+    "_endpoint.ts",
+    "this.#receive(got.message);",
+    "",
+    "endpoint",
+    "node",
+  ],
+  ["_snapshot.ts", "if (polluted()) return NOT_PLAIN;", "", "text"],
 ];
 
 const MINUTES = 3;

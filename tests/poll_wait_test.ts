@@ -5,6 +5,7 @@ import {
   assertStrictEquals,
 } from "@std/assert";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
+import { Clock } from "./_clock.ts";
 import { scale, spawnTask, test, wait } from "./_harness.ts";
 import { uncounted } from "./_pending.ts";
 import { Connection, EOFError, OSError, Pipe } from "../mod.ts";
@@ -73,6 +74,23 @@ test("poll() takes its time as timeouts go", async () => {
     assertEquals(await b!.poll(undefined), false, "no argument: at once");
   }, 1);
   assertEquals(liveHolds(), 0);
+});
+
+test("poll() also waits for longer than a timer can count", async () => {
+  const [a, b] = Pipe<Any>();
+  const clock = new Clock();
+  clock.install();
+  try {
+    const polled = b.poll(2 ** 31 + 6);
+    assert(clock.fire(2 ** 31 - 1));
+    assertEquals(clock.pending(), [7]);
+    clock.fire(7);
+    assertEquals(await polled, false);
+  } finally {
+    clock.restore();
+  }
+  a.close();
+  b.close();
 });
 
 test("poll() is true at the end of file, and wakes for it", async () => {
@@ -394,6 +412,25 @@ test("wait() rejects when one closes, is handed over, or on abort", async () => 
       const caught = await wait([b!], timeout, { signal }).catch((e) => e);
       assertEquals(caught, "reason");
     }
+  }, 1);
+});
+
+test("wait() rejects when a call takes the message that woke it, and closes", async () => {
+  await withPipes(async ([[a, b]]: Any) => {
+    // At once: before the wait is told of the next message.
+    const recv = uncounted(Connection.prototype.recv);
+    const first = recv.call(b);
+    const last = recv.call(b).then(() => {
+      const last = recv.call(b);
+      b.close();
+      return last;
+    });
+    const waiting = wait([b]);
+    await later(); // until it has looked
+    const sent = [0, 1, 2].map((i) => a.send(i));
+    assertEquals([await first, await last], [0, 2]);
+    await assertRejects(() => waiting, OSError, "closed");
+    await Promise.allSettled(sent);
   }, 1);
 });
 

@@ -643,6 +643,25 @@ handleTest(
 );
 
 handleTest(
+  "a put whose item aborts it while it is cloned rejects",
+  async ({ queue }) => {
+    const q = await queue(1);
+    await q.put(1);
+    const stop = new AbortController();
+    const item = {
+      get id() {
+        stop.abort("Mine");
+        return 2;
+      },
+    };
+    const put = q.put(item, { signal: stop.signal });
+    assertEquals(await put.catch((reason) => reason), "Mine");
+    assertEquals(await q.get(), 1);
+    assertEquals(await q.qsize(), 0);
+  },
+);
+
+handleTest(
   "an aborted signal rejects before anything happens",
   async ({ joinable }) => {
     const q = await joinable(2);

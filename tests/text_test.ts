@@ -173,6 +173,22 @@ test("a toJSON that everything has changes nothing", async () => {
   }
 });
 
+test("a key that every object has changes nothing", async () => {
+  const [a, b] = Pipe<object>();
+  const proto = Object.prototype as { everywhere?: number };
+  const sent = [a.send({})];
+  proto.everywhere = 1;
+  try {
+    sent.push(a.send({ own: 1 }));
+  } finally {
+    delete proto.everywhere;
+  }
+  assertEquals([await b.recv(), await b.recv()], [{}, { own: 1 }]);
+  await Promise.all(sent);
+  a.close();
+  b.close();
+});
+
 /** The innermost value. */
 function leafOf(value: unknown): unknown {
   while (typeof value === "object" && value !== null) {

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { openChannel, type OpenPort } from "../_endpoint.ts";
+import { force, openChannel, type OpenPort } from "../_endpoint.ts";
 import { Link } from "../_link.ts";
 import * as wire from "../_wire.ts";
 import { connection } from "../connection.ts";
@@ -127,6 +127,45 @@ test(
   { needs: ["transfer"] },
 );
 
+test(
+  "foreign and malformed frames do not disturb an end that is replugged",
+  async () => {
+    const [conn, port] = exposed();
+    await conn.poll(0);
+    force.replug = true;
+    const moving = local(conn);
+    force.replug = false;
+    const last = (message: Any) => message?.[0] === wire.LAST;
+    for (const message of junk()) if (!last(message)) port.post(message);
+    port.post([wire.OBJECT, "right"]);
+    const moved = await moving;
+    assertEquals(await moved.recv(), "right");
+    port.post([wire.EOF]);
+    await assertRejects(() => moved.recv(), EOFError);
+    moved.close();
+    port.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "a parcel that holds no endpoint after all is dropped with the others",
+  async () => {
+    const [conn, port] = exposed();
+    const [kept, end] = Pipe();
+    const [held, transfer] = pack({ end });
+    const forged = { ...(held as Any), endpoints: [{ kind: "connection" }] };
+    port.post([wire.PARCEL, forged]);
+    port.post([wire.PARCEL, held], transfer);
+    await conn.poll(1000);
+    conn.close();
+    await assertRejects(() => kept.recv(), EOFError);
+    kept.close();
+    port.close();
+  },
+  { needs: ["transfer"] },
+);
+
 test("what comes after the end of file is ignored", async () => {
   const [conn, port] = exposed();
   port.post([wire.OBJECT, 1]);
@@ -138,6 +177,26 @@ test("what comes after the end of file is ignored", async () => {
   conn.close();
   port.close();
 });
+
+test("what comes after the end of file is not passed on", async () => {
+  const [near, far] = openChannel();
+  const [drain, feed] = openChannel();
+  const link = new Link("pipe", 0, true, true, near, [drain]);
+  const conn = connection<Any, Any>(link);
+  await conn.poll(0);
+  for (const tag of [wire.EOF, wire.LAST, wire.OBJECT]) far.post([tag, 2]);
+  await later(); // kept until the drain has ended
+  force.replug = true;
+  const moving = local(conn);
+  force.replug = false;
+  feed.post([wire.OBJECT, 1]);
+  feed.post([wire.LAST]);
+  const moved = await moving;
+  assertEquals(await moved.recv(), 1);
+  await assertRejects(() => moved.recv(), EOFError);
+  moved.close();
+  for (const port of [far, feed]) port.close();
+}, { needs: ["transfer"] });
 
 test("random frames never make a connection throw, nor pollute anything", async () => {
   const random = new Random(seed());

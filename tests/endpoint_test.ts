@@ -1,0 +1,90 @@
+// One port, and what a runtime may do with it.
+
+import { assertEquals } from "@std/assert";
+import { openChannel, type OpenPort } from "../_endpoint.ts";
+import { test } from "./_harness.ts";
+import { builtin } from "./_runtime.ts";
+
+// deno-lint-ignore no-explicit-any
+type Any = any;
+
+const later = () => new Promise((done) => setTimeout(done, 10));
+
+/** What a port tells its listener. */
+function heard(port: OpenPort): unknown[] {
+  const all: unknown[] = [];
+  port.start({
+    frame: (_, data) => all.push(data),
+    gone: () => {
+      all.push("gone");
+      port.close();
+    },
+  });
+  return all;
+}
+
+test(
+  "OpenPort that hears of the end before it starts tells what is queued first",
+  async () => {
+    const [near, far] = openChannel();
+    far.post(["queued"]);
+    // As in Bun, for a port that nobody reads.
+    near.raw.dispatchEvent(new Event("close"));
+    const all = heard(near);
+    await later();
+    // Where a port tells no one before it starts.
+    near.raw.dispatchEvent(new Event("close"));
+    assertEquals(all, [["queued"], "gone"]);
+    near.close();
+    far.close();
+  },
+  { needs: ["processes"] },
+);
+
+test("OpenPort is lost with a message that cannot be read", async () => {
+  const threads = builtin<Any>("node:worker_threads");
+  const { receiveMessageOnPort } = threads;
+  let unreadable: unknown;
+  threads.receiveMessageOnPort = (port: unknown) => {
+    if (port === unreadable) throw new Error("Cannot be read");
+    return receiveMessageOnPort(port);
+  };
+  try {
+    // One that has not looked yet how messages are taken.
+    const url = new URL("../_endpoint.ts?unreadable", import.meta.url);
+    const fresh = await import(url.href);
+    const [near, far] = fresh.openChannel();
+    unreadable = near.raw;
+    far.post(["first"]);
+    far.post(["second"]);
+    const all = heard(near);
+    await later();
+    assertEquals(all[0], ["first"]);
+    assertEquals(all.length, 2);
+    unreadable = undefined;
+    near.close();
+    far.close();
+  } finally {
+    threads.receiveMessageOnPort = receiveMessageOnPort;
+  }
+}, { needs: ["processes"] });
+
+test(
+  "OpenPort that is closed when its message is there already closes what is in it",
+  async () => {
+    const [one, first] = openChannel();
+    const [two, second] = openChannel();
+    const [kept, inside] = openChannel();
+    const all = heard(kept);
+    // Both messages are there when the first is heard of.
+    one.start({ frame: () => two.close(), gone() {} });
+    two.start({ frame: () => all.push("too early"), gone() {} });
+    const raw = inside.give();
+    first.post(["close"]);
+    second.post(["inside", raw], [raw]);
+    for (let i = 0; i < 100 && all.length === 0; i++) await later();
+    assertEquals(all, ["gone"]);
+    for (const port of [one, first, second]) port.close();
+  },
+  { needs: ["transfer", "orphans"] },
+);
