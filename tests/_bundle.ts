@@ -17,17 +17,34 @@ export const PURE: string[] = [
   "queue_model_test.ts",
 ];
 
+/** Keeps published files out of a bundle of tests. */
+function outside(names: string[]): esbuild.Plugin {
+  return {
+    name: "outside",
+    setup(build) {
+      build.onResolve({ filter: /^(\.\.\/)+\w+\.ts$/ }, ({ path }) => {
+        const name = path.replace(/^.*\//, "");
+        return names.includes(name)
+          ? { path: `/published/${name}`, external: true }
+          : undefined;
+      });
+    },
+  };
+}
+
 /**
  * Bundles entry points that stay apart, as any web bundler does it: shared
  * code is in chunks beside them, so that `new URL("./workers/x.ts",
  * import.meta.url)` and `import(url)` find what they name.
  *
  * @param entries Paths in the repository.
+ * @param apart The names of published files that stay out: imported from `/published/`.
  * @returns The text of each output, by its path below `base`, with the extension `.ts`.
  */
 export async function bundleApart(
   entries: string[],
   base: string,
+  apart: string[] = [],
 ): Promise<Map<string, string>> {
   const { outputFiles } = await esbuild.build({
     absWorkingDir: ROOT,
@@ -37,6 +54,7 @@ export async function bundleApart(
     outExtension: { ".js": ".ts" },
     chunkNames: "[name]-[hash]",
     alias: ALIAS,
+    plugins: [outside(apart)],
     bundle: true,
     splitting: true,
     format: "esm",

@@ -24,6 +24,14 @@ export function testPaths(): string[] {
   return testFiles().map((name) => `tests/${name}`);
 }
 
+/** The names of the published files. */
+export function published(): string[] {
+  return [...Deno.readDirSync(ROOT)]
+    .filter(({ isFile, name }) => isFile && name.endsWith(".ts"))
+    .map(({ name }) => name)
+    .sort();
+}
+
 const STAND_INS = ["--import-map", "tests/std/import_map.json"];
 
 /** Runs a command in the repository; resolves to its exit code. */

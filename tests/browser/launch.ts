@@ -1,6 +1,6 @@
 // Starts a browser that is installed; none is ever downloaded.
 
-import { chromium } from "playwright-core";
+import { chromium, type Page } from "playwright-core";
 import { launch as puppeteer } from "puppeteer-core";
 
 const PLACES: Record<string, string[]> = {
@@ -77,12 +77,66 @@ const log = Deno.env.get("DEBUG")
   ? (message: { text(): string }) => console.log("  |", message.text())
   : () => {};
 
+/** What V8 counts. */
+interface Coverage {
+  result: unknown[];
+}
+
+/** Where to write what of the published files Chromium has run. */
+const COVERAGE = Deno.env.get("COVERAGE");
+
+/** Counts what a page runs, and a worker that runs tests; returns what writes that down. */
+async function measure(page: Page): Promise<() => Promise<void>> {
+  const session = await page.context().newCDPSession(page);
+  const answers = new Map<number, (result: Coverage) => void>();
+  let worker: string | undefined;
+  let last = 0;
+  const ask = (sessionId: string, method: string, params = {}) => {
+    const { promise, resolve } = Promise.withResolvers<Coverage>();
+    const message = JSON.stringify({ id: ++last, method, params });
+    answers.set(last, resolve);
+    session.send("Target.sendMessageToTarget", { sessionId, message })
+      .catch(() => resolve({ result: [] })); // it has ended
+    return promise;
+  };
+  session.on("Target.receivedMessageFromTarget", ({ message }) => {
+    const { id, result } = JSON.parse(message);
+    answers.get(id)?.(result);
+  });
+  const start = "Profiler.startPreciseCoverage";
+  const detailed = { callCount: false, detailed: true };
+  session.on("Target.attachedToTarget", ({ sessionId, targetInfo }) => {
+    if (targetInfo.url.includes("/browser/page.ts")) {
+      worker = sessionId;
+      ask(worker, "Profiler.enable");
+      ask(worker, start, detailed);
+    }
+    ask(sessionId, "Runtime.runIfWaitingForDebugger");
+  });
+  await session.send("Profiler.enable");
+  await session.send(start, detailed);
+  await session.send("Target.setAutoAttach", {
+    autoAttach: true,
+    waitForDebuggerOnStart: true,
+    flatten: false,
+  });
+  return async () => {
+    const take = "Profiler.takePreciseCoverage";
+    const { result } = worker
+      ? await ask(worker, take)
+      : await session.send(take);
+    const path = `${COVERAGE}/${crypto.randomUUID()}.json`;
+    await Deno.writeTextFile(path, JSON.stringify({ result }));
+  };
+}
+
 async function launchChromium(executablePath: string): Promise<Browser> {
   const browser = await chromium.launch({ executablePath, args: FLAGS });
   const tab = async (): Promise<Tab> => {
     const context = await browser.newContext();
     const page = await context.newPage();
     let ended = () => {};
+    let write: (() => Promise<void>) | undefined;
     return {
       async open(url, told, crashed) {
         page.on("console", log);
@@ -90,11 +144,13 @@ async function launchChromium(executablePath: string): Promise<Browser> {
         ended = () => crashed("The browser ended");
         browser.on("disconnected", ended);
         await page.exposeFunction("told", told);
+        if (COVERAGE) write = await measure(page);
         await page.goto(url);
       },
-      close() {
+      async close() {
+        await write?.();
         browser.off("disconnected", ended);
-        return context.close();
+        await context.close();
       },
     };
   };

@@ -9,15 +9,17 @@ const ISOLATION = {
  * Serves the outputs of a bundle by their paths, and at `/` a page that runs one of them.
  *
  * @param isolated The page is cross-origin isolated: it has shared memory.
+ * @param before A script that is run first.
  */
 export function serve(
   outputs: Map<string, string>,
   isolated: boolean,
   script: string,
+  before = "",
 ): Deno.HttpServer<Deno.NetAddr> {
   const headers = isolated ? ISOLATION : {};
   const page =
-    `<!doctype html><title>page</title><script type="module" src="${script}"></script>`;
+    `<!doctype html><title>page</title><script>${before}</script><script type="module" src="${script}"></script>`;
   return Deno.serve(
     { port: 0, hostname: "127.0.0.1", onListen() {} },
     ({ url }) => {
