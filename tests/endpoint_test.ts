@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { openChannel, type OpenPort } from "../_endpoint.ts";
+import { OBJECT } from "../_wire.ts";
 import { test } from "./_harness.ts";
 import { builtin } from "./_runtime.ts";
 
@@ -27,14 +28,14 @@ test(
   "OpenPort that hears of the end before it starts tells what is queued first",
   async () => {
     const [near, far] = openChannel();
-    far.post(["queued"]);
+    far.post([OBJECT, "queued"]);
     // As in Bun, for a port that nobody reads.
     near.raw.dispatchEvent(new Event("close"));
     const all = heard(near);
     await later();
     // Where a port tells no one before it starts.
     near.raw.dispatchEvent(new Event("close"));
-    assertEquals(all, [["queued"], "gone"]);
+    assertEquals(all, [[OBJECT, "queued"], "gone"]);
     near.close();
     far.close();
   },
@@ -55,11 +56,11 @@ test("OpenPort is lost with a message that cannot be read", async () => {
     const fresh = await import(url.href);
     const [near, far] = fresh.openChannel();
     unreadable = near.raw;
-    far.post(["first"]);
-    far.post(["second"]);
+    far.post([OBJECT, "first"]);
+    far.post([OBJECT, "second"]);
     const all = heard(near);
     await later();
-    assertEquals(all[0], ["first"]);
+    assertEquals(all[0], [OBJECT, "first"]);
     assertEquals(all.length, 2);
     unreadable = undefined;
     near.close();
@@ -80,8 +81,8 @@ test(
     one.start({ frame: () => two.close(), gone() {} });
     two.start({ frame: () => all.push("too early"), gone() {} });
     const raw = inside.give();
-    first.post(["close"]);
-    second.post(["inside", raw], [raw]);
+    first.post([OBJECT, "close"]);
+    second.post([OBJECT, raw], [raw]);
     for (let i = 0; i < 100 && all.length === 0; i++) await later();
     assertEquals(all, ["gone"]);
     for (const port of [one, first, second]) port.close();

@@ -290,8 +290,8 @@ test(
     door.postMessage([wire.GIVE_BACK, seq + 1, []]);
     await later();
     await assertRejects(() => q.get_nowait(), Empty);
-    const { port } = items[0].endpoints[0];
-    door.postMessage([wire.GIVE_BACK, seq, items], [port]);
+    const { ports } = items[0].endpoints[0];
+    door.postMessage([wire.GIVE_BACK, seq, items], ports);
     const got = await q.get();
     await a.send("right");
     assertEquals(await got.b.recv(), "right");

@@ -424,14 +424,8 @@ const MUTANTS: Mutant[] = [
   ],
   ["_waiters.ts", 'if (signal?.aborted) return giveUp("abort");', "", "queue"],
   [
-    "connection.ts",
-    'if (link.closed) return any.fail(closed("wait"));',
-    "",
-    "poll_wait",
-  ],
-  [
     "_link.ts",
-    "if (ports.length === 0) ports.push(this.#out!);",
+    "if (this.#sources.length === 0) this.#sources.push(this.#out!);",
     "",
     "moving",
   ],
@@ -451,7 +445,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_endpoint.ts",
-    "this.#receive(got.message);",
+    "this.#receive(message);",
     "",
     "endpoint",
     "node",

@@ -181,7 +181,7 @@ test("what comes after the end of file is ignored", async () => {
 test("what comes after the end of file is not passed on", async () => {
   const [near, far] = openChannel();
   const [drain, feed] = openChannel();
-  const link = new Link("pipe", 0, true, true, near, [drain]);
+  const link = new Link("pipe", 0, true, true, [drain, near]);
   const conn = connection<Any, Any>(link);
   await conn.poll(0);
   for (const tag of [wire.EOF, wire.LAST, wire.OBJECT]) far.post([tag, 2]);
