@@ -19,14 +19,12 @@ export function integer(value: number, name: string, what: string): number {
   return value;
 }
 
-const NONE = Object.freeze({});
-
 /** The options object of a call, if there is one. */
 export function options<T extends object>(
   value: T | null | undefined,
   what: string,
 ): Partial<T> {
-  if (value === undefined || value === null) return NONE;
+  if (value === undefined || value === null) return {};
   if (typeof value !== "object") {
     throw new TypeError(`Cannot ${what}: the options must be an object`);
   }
@@ -38,6 +36,7 @@ export function partsOf<P>(
   given: { transfer?: P[] | undefined } | null | undefined,
   what: string,
 ): P[] | undefined {
+  if (given === undefined) return undefined; // as in most calls
   const { transfer } = options(given, what);
   if (transfer !== undefined && !Array.isArray(transfer)) {
     throw new TypeError(`Cannot ${what}: transfer must be an array`);
@@ -50,6 +49,7 @@ export function signalOf(
   given: { signal?: AbortSignal | undefined } | null | undefined,
   what: string,
 ): AbortSignal | undefined {
+  if (given === undefined) return undefined;
   const { signal } = options(given, what);
   if (signal === undefined || signal === null) return undefined;
   if (

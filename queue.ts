@@ -594,10 +594,13 @@ register("queue", {
   ports: portsOf,
 });
 
+const PATIENT = { timeout: Infinity, signal: undefined };
+
 function checked(
   given: GetOptions | null | undefined,
   what: string,
 ): { timeout: number; signal: AbortSignal | undefined } {
+  if (given === undefined) return PATIENT;
   const { block = true, timeout } = optionsOf<GetOptions>(given, what);
   const ms = duration(timeout, what);
   return { timeout: block ? ms : 0, signal: signalOf(given, what) };
