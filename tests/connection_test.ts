@@ -165,27 +165,31 @@ test("Connection.fileno() is unique and stable", () => {
 });
 
 test("Connection.close() is idempotent; what was sent arrives, then EOFError", async () => {
-  await withPipe(async (a, b) => {
-    await a.send(1);
-    a.send_bytes(new Uint8Array([2]));
-    a.send(3);
-    a.close();
-    a.close();
-    a[Symbol.dispose]();
-    await a[Symbol.asyncDispose]();
-    assertEquals(await b.recv(), 1);
-    assertEquals((await b.recv_bytes())[0], 2);
-    assertEquals(await b.recv(), 3);
-    for (let i = 0; i < 3; i++) {
-      await assertRejects(() => b.recv(), EOFError);
-      await assertRejects(() => b.recv_bytes(), EOFError);
-      await assertRejects(
-        () => b.recv_bytes_into(new Uint8Array(1)),
-        EOFError,
-      );
-      assertEquals(await b.poll(), true);
-    }
-  });
+  const close = (used: boolean) =>
+    withPipe(async (a, b) => {
+      if (used) await b.poll(); // from now on it listens
+      await a.send(1);
+      a.send_bytes(new Uint8Array([2]));
+      a.send(3);
+      a.close();
+      a.close();
+      a[Symbol.dispose]();
+      await a[Symbol.asyncDispose]();
+      assertEquals(await b.recv(), 1);
+      assertEquals((await b.recv_bytes())[0], 2);
+      assertEquals(await b.recv(), 3);
+      for (let i = 0; i < 3; i++) {
+        await assertRejects(() => b.recv(), EOFError);
+        await assertRejects(() => b.recv_bytes(), EOFError);
+        await assertRejects(
+          () => b.recv_bytes_into(new Uint8Array(1)),
+          EOFError,
+        );
+        assertEquals(await b.poll(), true);
+      }
+    });
+  await close(false);
+  await close(true);
 });
 
 test("Connection disposes", async () => {
