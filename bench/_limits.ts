@@ -5,6 +5,7 @@
 import { fold, type Form } from "./_forms.ts";
 import { measure, rate, type Way } from "./_rows.ts";
 import { type Thread, thread } from "./_threads.ts";
+import type { Job } from "./workers/limits.ts";
 
 let worker: Promise<Thread> | undefined;
 
@@ -12,7 +13,7 @@ async function open(
   form: Form,
   echo: boolean | "awaited",
   count: number,
-  how: { awaits?: boolean; part?: number } = {},
+  how: Partial<Job> = {},
 ): Promise<[MessagePort, () => Promise<unknown>]> {
   const { post } = await (worker ??= thread("limits.ts"));
   const { port1, port2 } = new MessageChannel();
@@ -133,23 +134,48 @@ async function byteCalls(size: number): Promise<Way> {
   };
 }
 
-/** Bytes that are cloned, or copied and transferred, alone or in a tagged list. */
-async function bytes(size: number, tag: boolean, move: boolean): Promise<Way> {
-  const count = Math.max(64, Math.min(4096, 32 * 1024 * 1024 / size));
-  const [port, next] = await open(tag ? "tagged" : "bare", false, 16);
+/** How a message of bytes is posted, and taken. */
+interface Manner {
+  /** A copy of it is transferred; else the platform clones it. */
+  move?: boolean;
+  /** In a tagged list. */
+  tag?: boolean;
+  /** Each post is awaited, and each message taken out of a promise. */
+  promised?: boolean;
+  /** The reader copies the bytes out; `back`: and returns the buffers to be used again. */
+  out?: "drop" | "back";
+}
+
+/** Bytes of some size, 16 on their way at most. */
+async function bytes(
+  size: number,
+  { move = false, tag = false, promised = false, out }: Manner,
+): Promise<Way> {
+  const count = Math.max(16, Math.min(4096, 64 * 1024 * 1024 / size));
+  const form = tag ? "tagged" : "bare";
+  const [port, next] = await open(form, false, 16, { promised, out });
   const source = new Uint8Array(size).fill(7);
+  let back: ArrayBuffer[] = [];
+  const copied = () => {
+    const chunk = back.pop();
+    if (chunk === undefined) return source.slice().buffer;
+    new Uint8Array(chunk).set(source);
+    return chunk;
+  };
   return {
     round: () =>
       rate(count, async () => {
         for (let i = 0; i < count; i += 16) {
-          const done = next(); // at most 16 are on their way
+          const done = next();
           for (let j = 0; j < 16; j++) {
-            const { buffer } = move ? source.slice() : source;
-            const frame = fold(tag ? "tagged" : "bare", buffer);
+            const buffer = move ? copied() : source.buffer;
+            const frame = fold(form, buffer);
             if (move) port.postMessage(frame, [buffer]);
             else port.postMessage(frame);
+            if (promised) await undefined;
           }
-          await done;
+          const answer = await done;
+          if (out === "back") back = answer as ArrayBuffer[];
         }
       }),
     end: () => port.close(),
@@ -206,18 +232,33 @@ for (const [name, value] of Object.entries({ integers: 5, flat, nested })) {
     ["text, as calls", () => calls(copies[name]!)],
   ]);
 }
-for (const size of [64, 4096, 65_536, 1_048_576]) {
-  await show(`${size} bytes`, [
-    ["clone", () => bytes(size, false, false)],
-    ["transfer", () => bytes(size, false, true)],
-    ["tagged clone", () => bytes(size, true, false)],
-    ["tagged transfer", () => bytes(size, true, true)],
-    ...size < 1024
-      ? [["256 a post, as calls", () => byteCalls(size)] as [
-        string,
-        () => Promise<Way>,
-      ]]
-      : [],
+const manners: Record<string, Manner> = {
+  "clone": {},
+  "transfer": { move: true },
+  "tagged clone": { tag: true },
+  "tagged transfer": { tag: true, move: true },
+  "tagged clone, awaited": { tag: true, promised: true },
+  "tagged transfer, awaited": { tag: true, move: true, promised: true },
+};
+const out: Record<string, Manner> = {
+  "clone": { out: "drop" },
+  "transfer": { move: true, out: "drop" },
+  "tagged clone, awaited": { tag: true, promised: true, out: "drop" },
+  "sent back, awaited": { tag: true, move: true, promised: true, out: "back" },
+};
+for (const size of [64, 4096, 65_536, 1_048_576, 16_777_216]) {
+  const ways = (
+    manners: Record<string, Manner>,
+  ): [string, () => Promise<Way>][] =>
+    Object.entries(manners).map((
+      [name, how],
+    ) => [name, () => bytes(size, how)]);
+  await show(`${size} bytes`, ways(manners));
+  await show(`${size} bytes, copied out`, ways(out));
+  if (size > 64) continue;
+  await show(`${size} bytes, 256 a post`, [
+    ["clone, one a post", () => bytes(size, {})],
+    ["as calls", () => byteCalls(size)],
   ]);
 }
 

@@ -17,6 +17,10 @@ export interface Job {
   part?: number;
   /** Not that: asks for each item, waits for it, and says or not that it has it. */
   ask?: "plain" | "acknowledged";
+  /** Takes each frame out of a promise. */
+  promised?: boolean;
+  /** Copies its bytes out; `back`: and answers with their buffers. */
+  out?: "drop" | "back" | undefined;
 }
 
 /** Takes what a frame holds, each by a call. */
@@ -61,14 +65,38 @@ listen((data) => {
   const how = (data as Job).ask;
   if (how) return void ask(port, how === "acknowledged");
   if (echo === "awaited") return void answer(port, form);
+  const { promised = false, out } = data as Job;
   let seen = 0;
-  const taken = (value: unknown) => {
-    if (echo) port.postMessage(fold(form, value));
-    else if (++seen % count === 0) port.postMessage(value);
+  let target = new Uint8Array(0);
+  let back: ArrayBuffer[] = [];
+  const copyOut = (bytes: Uint8Array<ArrayBuffer>) => {
+    if (target.length < bytes.length) target = new Uint8Array(bytes.length);
+    target.set(bytes);
+    if (out === "back") back.push(bytes.buffer);
   };
+  const taken = (value: unknown) => {
+    if (echo) return port.postMessage(fold(form, value));
+    if (out) copyOut(new Uint8Array(value as ArrayBuffer));
+    if (++seen % count !== 0) return;
+    port.postMessage(out === "back" ? back : seen, back);
+    back = [];
+  };
+  const came: unknown[] = [];
+  let wake: ((value: unknown) => void) | undefined;
+  const takeAll = async () => {
+    while (true) {
+      if (came.length > 0) taken(await Promise.resolve(came.shift()));
+      else taken(await new Promise((done) => wake = done));
+    }
+  };
+  if (promised) takeAll();
   port.onmessage = ({ data }) => {
     const value = unfold(form, data);
-    if (awaits || part > 0) take(value, part).then(() => taken(value));
+    if (promised) {
+      if (wake) wake(value);
+      else came.push(value);
+      wake = undefined;
+    } else if (awaits || part > 0) take(value, part).then(() => taken(value));
     else taken(value);
   };
 });
