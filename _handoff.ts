@@ -11,7 +11,6 @@ import {
   scrap,
   type Transferable,
 } from "./_endpoint.ts";
-import { OSError } from "./errors.ts";
 import { isList, isPlain } from "./_snapshot.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
@@ -370,9 +369,7 @@ export function unpack<T = unknown>(message: unknown): T {
   } catch (error) {
     for (const endpoint of made) endpoint.close();
     scrap(endpoints.slice(made.length));
-    throw error instanceof OSError || error instanceof TypeError
-      ? error
-      : malformed();
+    throw error;
   }
 }
 

@@ -108,7 +108,6 @@ function isReplug(
 function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
   hold();
   const end = (last?: Frame) => {
-    if (!to.open) return;
     to.post(last ?? [LAST], last && transferOfFrame(last));
     to.close();
     for (const port of from) port.close();

@@ -295,6 +295,8 @@ function values(): unknown[] {
   const array: Any = [1, 2];
   array.named = "property";
   const holes = [1, , 3, , ,];
+  const both: Any = [1, , 3]; // as many keys as elements
+  both.named = "property";
   const proto = JSON.parse('{"__proto__": {"polluted": true}, "x": 1}');
   const bare = Object.assign(Object.create(null), { a: 1, b: { c: 2 } });
   const inherits = Object.create({ inherited: 1 });
@@ -322,6 +324,7 @@ function values(): unknown[] {
     [-0, NaN, null],
     { a: undefined, b: -0, c: NaN },
     holes,
+    both,
     new Array(5),
     array,
     proto,

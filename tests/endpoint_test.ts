@@ -42,6 +42,32 @@ test(
   { needs: ["processes"] },
 );
 
+test(
+  "OpenPort that is closed before, or while it tells what is queued, tells no more",
+  async () => {
+    for (const first of [true, false]) {
+      const [near, far] = openChannel();
+      far.post([OBJECT, 1]);
+      far.post([OBJECT, 2]);
+      near.raw.dispatchEvent(new Event("close"));
+      const all: unknown[] = [];
+      near.start({
+        frame(_, data) {
+          all.push(data);
+          near.close();
+        },
+        gone: () => all.push("gone"),
+      });
+      if (first) near.close();
+      await later();
+      near.close();
+      assertEquals(all, first ? [] : [[OBJECT, 1]]);
+      far.close();
+    }
+  },
+  { needs: ["processes"] },
+);
+
 test("OpenPort is lost with a message that cannot be read", async () => {
   const threads = builtin<Any>("node:worker_threads");
   const { receiveMessageOnPort } = threads;

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { force, openChannel, type OpenPort } from "../_endpoint.ts";
 import { Link } from "../_link.ts";
 import * as wire from "../_wire.ts";
@@ -161,6 +161,22 @@ test(
     conn.close();
     await assertRejects(() => kept.recv(), EOFError);
     kept.close();
+    port.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "a parcel that is no endpoint moves along unread, and is refused there",
+  async () => {
+    const [conn, port] = exposed();
+    const [held] = pack({ x: 1 });
+    const forged = { ...(held as Any), endpoints: [{ kind: "connection" }] };
+    port.post([wire.PARCEL, forged]);
+    assert(await conn.poll(1000));
+    const moved = await local(conn);
+    await assertRejects(() => moved.recv(), TypeError, "malformed");
+    moved.close();
     port.close();
   },
   { needs: ["transfer"] },
