@@ -850,7 +850,7 @@ test(
     const [moved, other] = openChannel();
     const gone = goneOf(here);
     const closed = goneOf(other);
-    there.close();
+    there.give().close();
     await gone;
     const raw = moved.give();
     here.post([0, raw], [raw]);
