@@ -11,6 +11,7 @@ import {
   scrap,
   type Transferable,
 } from "./_endpoint.ts";
+import { OSError } from "./errors.ts";
 import { isList, isPlain } from "./_snapshot.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
@@ -369,7 +370,9 @@ export function unpack<T = unknown>(message: unknown): T {
   } catch (error) {
     for (const endpoint of made) endpoint.close();
     scrap(endpoints.slice(made.length));
-    throw error;
+    throw error instanceof OSError || error instanceof TypeError
+      ? error
+      : malformed();
   }
 }
 

@@ -1,7 +1,7 @@
 // Hostile input at the doors of this module: frames on the ports of a queue, and what `unpack` is given.
 // It is ignored or refused with a clear error; nothing else is disturbed, polluted or made large.
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openChannel, type OpenPort } from "../_endpoint.ts";
 import { Link } from "../_link.ts";
 import { remoteClient } from "../_owner.ts";
@@ -11,6 +11,7 @@ import { connection } from "../connection.ts";
 import {
   type Connection,
   Empty,
+  EOFError,
   JoinableQueue,
   pack,
   Pipe,
@@ -429,6 +430,20 @@ test("unpack() passes on what a getter or a proxy throws, and makes nothing", ()
   }
   unpolluted();
 });
+
+test(
+  "unpack() of a message whose place cannot hold an endpoint fails as malformed",
+  async () => {
+    const [a, b] = Pipe();
+    const [packed] = pack({ b });
+    const list: Any[] = [];
+    (packed as Any).places = [[list, "length", 0]];
+    assertThrows(() => unpack(packed), TypeError, "malformed");
+    await assertRejects(() => a.recv(), EOFError);
+    a.close();
+  },
+  { needs: ["transfer"] },
+);
 
 test(
   "unpack() of a message, or of a port, that was unpacked before fails",
