@@ -850,7 +850,8 @@ test(
     const [moved, other] = openChannel();
     const gone = goneOf(here);
     const closed = goneOf(other);
-    there.give().close();
+    here.post([0]); // with something on the way, the end is not told at once
+    there.close();
     await gone;
     const raw = moved.give();
     here.post([0, raw], [raw]);
