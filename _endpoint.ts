@@ -545,17 +545,15 @@ interface BytesLimits {
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-let limits: BytesLimits | undefined;
 
 /** What was measured to be fastest here: see docs/design.md. */
-export function bytesLimits(): BytesLimits {
-  if (limits) return limits;
+export const bytesLimits: () => BytesLimits = once(() => {
   // Node, which alone has no web Worker, clones large buffers at half the price of a copy in fresh memory.
   const wholeCloned = typeof Worker === "undefined" ? 8 * MIB : 8 * KIB;
-  return limits = workerThreads
+  return workerThreads
     ? { cloned: 8 * KIB, wholeCloned, recycled: 16 * KIB }
     : { cloned: 2 * KIB, wholeCloned: 2 * KIB, recycled: 2 * KIB };
-}
+});
 
 /** Two entangled ports. */
 export function openChannel(): [OpenPort, OpenPort] {
