@@ -73,14 +73,21 @@ async function oneWay(
 
 /**
  * The same as calls: at the sender a copy and a promise for each message, and
- * `Promise.all` for each 1024; at the reader an awaited promise for each.
+ * `Promise.all` for each 1024; at the reader, which is told `how`, an awaited
+ * promise for each. `frame` makes a frame of 256: it calls `sent` for each.
  */
-async function calls<T>(copy: (i: number) => T): Promise<Way> {
+async function calls(
+  form: Form,
+  how: { awaits?: boolean; part?: number },
+  frame: (
+    first: number,
+    each: number,
+    sent: () => void,
+  ) => [value: unknown, transfer?: Transferable[]],
+): Promise<Way> {
   const count = 20_480;
   const each = 256;
-  const [port, next] = await open("text", false, count / each, {
-    awaits: true,
-  });
+  const [port, next] = await open(form, false, count / each, how);
   return {
     round: () =>
       rate(count, async () => {
@@ -88,12 +95,13 @@ async function calls<T>(copy: (i: number) => T): Promise<Way> {
         for (let i = 0; i < count;) {
           const sent: Promise<void>[] = [];
           while (sent.length < 1024) {
-            const frame: T[] = [];
-            for (let j = 0; j < each; j++, i++) {
-              frame.push(copy(i));
-              sent.push(Promise.resolve());
-            }
-            port.postMessage(fold("text", frame));
+            const [value, transfer = []] = frame(
+              i,
+              each,
+              () => sent.push(Promise.resolve()),
+            );
+            port.postMessage(fold(form, value), transfer);
+            i += each;
           }
           await Promise.all(sent);
         }
@@ -103,35 +111,29 @@ async function calls<T>(copy: (i: number) => T): Promise<Way> {
   };
 }
 
-/** The same for bytes that share a buffer. */
-async function byteCalls(size: number): Promise<Way> {
-  const count = 20_480;
-  const each = 256;
-  const [port, next] = await open("tagged", false, count / each, {
-    part: size,
+/** Objects that share a post, as text. */
+function objectCalls(copy: (i: number) => unknown): Promise<Way> {
+  return calls("text", { awaits: true }, (first, each, sent) => {
+    const values: unknown[] = [];
+    for (let i = first; i < first + each; i++) {
+      values.push(copy(i));
+      sent();
+    }
+    return [values];
   });
+}
+
+/** Bytes that share a buffer. */
+function byteCalls(size: number): Promise<Way> {
   const source = new Uint8Array(size).fill(7);
-  return {
-    round: () =>
-      rate(count, async () => {
-        const done = next();
-        for (let i = 0; i < count;) {
-          const sent: Promise<void>[] = [];
-          while (sent.length < 1024) {
-            const shared = new Uint8Array(each * size);
-            for (let j = 0; j < each; j++, i++) {
-              shared.set(source, j * size);
-              sent.push(Promise.resolve());
-            }
-            const { buffer } = shared;
-            port.postMessage(fold("tagged", buffer), [buffer]);
-          }
-          await Promise.all(sent);
-        }
-        await done;
-      }),
-    end: () => port.close(),
-  };
+  return calls("tagged", { part: size }, (_, each, sent) => {
+    const shared = new Uint8Array(each * size);
+    for (let i = 0; i < each; i++) {
+      shared.set(source, i * size);
+      sent();
+    }
+    return [shared.buffer, [shared.buffer]];
+  });
 }
 
 /** How a message of bytes is posted, and taken. */
@@ -229,7 +231,7 @@ for (const [name, value] of Object.entries({ integers: 5, flat, nested })) {
     ["bare, one a post", () => oneWay("bare", value, 1, false)],
     ["tagged", () => oneWay("tagged", value, 256, false)],
     ["text", () => oneWay("text", value, 256, false)],
-    ["text, as calls", () => calls(copies[name]!)],
+    ["text, as calls", () => objectCalls(copies[name]!)],
   ]);
 }
 const manners: Record<string, Manner> = {
