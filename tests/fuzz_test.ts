@@ -2,7 +2,8 @@
 // It is ignored or refused with a clear error; nothing else is disturbed, polluted or made large.
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { openChannel, type OpenPort } from "../_endpoint.ts";
+import type { Client } from "../_client.ts";
+import { force, openChannel, type OpenPort } from "../_endpoint.ts";
 import { Link } from "../_link.ts";
 import { remoteClient } from "../_owner.ts";
 import * as wire from "../_wire.ts";
@@ -18,7 +19,6 @@ import {
   Queue,
   unpack,
 } from "../mod.ts";
-import { force } from "../_endpoint.ts";
 import { Random, scale, seed, test } from "./_harness.ts";
 import { Holder, outcome } from "./_holder.ts";
 
@@ -92,6 +92,27 @@ function exposed(q: Queue<Any>): MessagePort {
 function hangUp(door: MessagePort): void {
   door.postMessage([wire.EOF]);
   door.close();
+}
+
+/** A handle, and the port of its owner. */
+function served(shared: boolean): [Client, OpenPort] {
+  const [near, far] = openChannel();
+  const client = remoteClient(near, {
+    kind: "queue",
+    maxsize: 0,
+    joinable: true,
+    words: shared ? new Int32Array(QUEUE_WORDS) : undefined,
+    mine: shared ? new Int32Array(HANDLE_WORDS) : undefined,
+  });
+  return [client, far];
+}
+
+/** The owner of a handle goes, and the handle with it. */
+function abandon(client: Client, far: OpenPort): void {
+  far.post([wire.EOF]);
+  client.close();
+  client.ownerEnded();
+  far.close();
 }
 
 for (const shared of [true, false]) {
@@ -187,14 +208,7 @@ for (const shared of [true, false]) {
     async () => {
       const random = new Random(seed());
       for (let round = 0; round < scale(20); round++) {
-        const [near, far] = openChannel();
-        const client = remoteClient(near, {
-          kind: "queue",
-          maxsize: 0,
-          joinable: true,
-          words: shared ? new Int32Array(QUEUE_WORDS) : undefined,
-          mine: shared ? new Int32Array(HANDLE_WORDS) : undefined,
-        });
+        const [client, far] = served(shared);
         const waiting = client.get(Infinity, undefined);
         waiting.catch(() => {});
         const answers = [wire.ITEMS, wire.ANSWER, wire.ENDED];
@@ -211,10 +225,7 @@ for (const shared of [true, false]) {
         far.post([wire.ITEMS, 1, 1, 0, 1, ["right"]]);
         assertEquals(await waiting, "right");
         unpolluted();
-        far.post([wire.EOF]);
-        client.close();
-        client.ownerEnded();
-        far.close();
+        abandon(client, far);
       }
     },
     { needs: ["transfer"] },
@@ -224,14 +235,7 @@ for (const shared of [true, false]) {
 test(
   "a forged parcel rejects the get that it is for, and goes back as it is",
   async () => {
-    const [near, far] = openChannel();
-    const client = remoteClient(near, {
-      kind: "queue",
-      maxsize: 0,
-      joinable: false,
-      words: null,
-      mine: null,
-    });
+    const [client, far] = served(false);
     const forged = {
       [KEY]: 1,
       value: 1,
@@ -249,10 +253,7 @@ test(
     const next = client.get(Infinity, undefined);
     far.post([wire.ITEMS, 2, 2, 0, 1, ["right"]]);
     assertEquals(await next, "right");
-    far.post([wire.EOF]);
-    client.close();
-    client.ownerEnded();
-    far.close();
+    abandon(client, far);
   },
   { needs: ["transfer"] },
 );
