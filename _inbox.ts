@@ -48,10 +48,27 @@ export class ByteMessage {
   }
 }
 
+/** A data frame. An object: engines know arrays apart by what is in them, and hot code by what it has met. */
+class Data {
+  readonly tag: number;
+  readonly body: unknown;
+  readonly extra: unknown;
+
+  constructor([tag, body, extra]: Frame) {
+    this.tag = tag;
+    this.body = body;
+    this.extra = extra;
+  }
+
+  get frame(): Frame {
+    return [this.tag, this.body, this.extra];
+  }
+}
+
 /** See the module's comment. */
 export class Inbox {
-  #frames: Deque<Frame> = new Deque();
-  #head: Frame | undefined;
+  #frames: Deque<Data> = new Deque();
+  #head: Data | undefined;
   /** Items (OBJECTS) or bytes (PACKED) of the head that have been taken. */
   #at = 0;
   /** The head's bytes, once they have been looked at. */
@@ -63,8 +80,9 @@ export class Inbox {
   /** Adds a data frame; returns whether it was one, and well-formed. */
   push(frame: Frame): boolean {
     if (!wellFormed(frame)) return false;
-    if (this.#head === undefined) this.#become(frame);
-    else this.#frames.push(frame);
+    const data = new Data(frame);
+    if (this.#head === undefined) this.#become(data);
+    else this.#frames.push(data);
     return true;
   }
 
@@ -72,34 +90,34 @@ export class Inbox {
   get next(): "object" | "bytes" | undefined {
     const head = this.#head;
     if (head === undefined) return undefined;
-    return head[0] === BYTES || head[0] === PACKED ? "bytes" : "object";
+    return head.tag === BYTES || head.tag === PACKED ? "bytes" : "object";
   }
 
   /** Whether the next message is a parcel: what it holds must be unpacked. */
   get nextIsParcel(): boolean {
-    return this.#head?.[0] === PARCEL;
+    return this.#head?.tag === PARCEL;
   }
 
   /** Takes the next object; only when `next` is `"object"`. */
   takeObject(): unknown {
     const head = this.#head!;
     this.messages++;
-    if (head[0] !== OBJECTS) {
-      this.#advance(head[2]);
-      return head[1];
+    if (head.tag !== OBJECTS) {
+      this.#advance(head.extra);
+      return head.body;
     }
-    const items = head[1] as unknown[];
+    const items = head.body as unknown[];
     const item = items[this.#at++];
-    if (this.#at === items.length) this.#advance(head[2]);
+    if (this.#at === items.length) this.#advance(head.extra);
     return item;
   }
 
   /** Takes the next bytes message; only when `next` is `"bytes"`. */
   takeBytes(): ByteMessage {
     const head = this.#head!;
-    const chunk = this.#chunk ??= bytesOf(head[1]);
+    const chunk = this.#chunk ??= bytesOf(head.body);
     this.messages++;
-    if (head[0] === BYTES) {
+    if (head.tag === BYTES) {
       this.#advance(chunk.length);
       return new ByteMessage(chunk, 0, chunk.length);
     }
@@ -116,7 +134,7 @@ export class Inbox {
     this.#become(this.#frames.size > 0 ? this.#frames.shift() : undefined);
   }
 
-  #become(head: Frame | undefined): void {
+  #become(head: Data | undefined): void {
     this.#head = head;
     this.#at = 0;
     this.#chunk = undefined;
@@ -127,15 +145,15 @@ export class Inbox {
     const frames: Frame[] = [];
     const head = this.#head;
     if (head) {
-      if (this.#at === 0) frames.push(head);
-      else if (head[0] === OBJECTS) {
-        frames.push([OBJECTS, (head[1] as unknown[]).slice(this.#at), head[2]]);
+      const { tag, body, extra } = head;
+      if (this.#at === 0) frames.push(head.frame);
+      else if (tag === OBJECTS) {
+        frames.push([OBJECTS, (body as unknown[]).slice(this.#at), extra]);
       } else {
-        const rest = bytesOf(head[1]).slice(this.#at);
-        frames.push([PACKED, rest.buffer, head[2] as number]);
+        frames.push([PACKED, bytesOf(body).slice(this.#at).buffer, extra]);
       }
     }
-    while (this.#frames.size > 0) frames.push(this.#frames.shift());
+    while (this.#frames.size > 0) frames.push(this.#frames.shift().frame);
     this.#become(undefined);
     return frames;
   }

@@ -3,8 +3,9 @@
  * death of the peer, and moving to another thread; no argument checks.
  *
  * Backpressure: the sender counts messages and weight that the reader has not
- * taken; at `WINDOW` messages or `WINDOW_WEIGHT`, `send` waits. The reader
- * reports (TOOK) in steps of half a window of messages, an eighth of its weight.
+ * taken; at the window's messages or weight, `send` waits. The reader reports
+ * (TOOK) in steps of half a window of messages, an eighth of its weight; one
+ * that often has to wait itself offers a wide window.
  *
  * Moving. A port that never started travels as it is, with what is queued in
  * it; a started one too, except in Deno. There the end is replugged:
@@ -83,6 +84,9 @@ import {
 } from "./_wire.ts";
 
 const WINDOW = 256;
+const WIDE_WINDOW = 1024;
+/** After so many reports before each of which it had to wait, the reader offers the wide one. */
+const HUNGRY = 8;
 const WINDOW_WEIGHT = 4 * 1024 * 1024;
 
 /** What has to be transferred with a frame that is passed on. */
@@ -173,9 +177,15 @@ export class Link implements Endpoint {
   // How often this end was replugged, and the peer as far as known here.
   #moves = 0;
   #peerMoves = 0;
-  // Sent, and not yet taken by the peer.
+  // Sent, and not yet taken by the peer; how many messages it allows.
   #messages = 0;
   #weight = 0;
+  #window = WINDOW;
+  // What this end allows, and whether a receive has waited since it last said so.
+  #offered = WINDOW;
+  #waited = false;
+  /** Reports before which one has. */
+  #hungry = 0;
   // deno-lint-ignore no-explicit-any
   readonly receivers: WaitList<Receive<any>> = new WaitList();
   readonly #watchers = new Set<(error?: OSError) => void>();
@@ -292,7 +302,7 @@ export class Link implements Endpoint {
   }
 
   #hasRoom(): boolean {
-    return this.#messages < WINDOW &&
+    return this.#messages < this.#window &&
       (this.#weight < WINDOW_WEIGHT || this.#messages <= 1);
   }
 
@@ -309,10 +319,11 @@ export class Link implements Endpoint {
   }
 
   #taken(frame: Frame): void {
-    const [, messages, weight, chunks] = frame;
+    const [, messages, weight, window, chunks] = frame;
     if (!isCount(messages) || !isCount(weight)) return;
     this.#messages = Math.max(0, this.#messages - messages);
     this.#weight = Math.max(0, this.#weight - weight);
+    if (isCount(window) && window <= WIDE_WINDOW) this.#window = window;
     if (chunks !== undefined) this.#outbox.recycle(chunks);
     if (this.#hasRoom()) {
       while (this.#senders.first) {
@@ -340,6 +351,7 @@ export class Link implements Endpoint {
   }
 
   #wait<T>(waiter: Receive<T>, signal: AbortSignal | undefined): Promise<T> {
+    this.#waited = true;
     this.start();
     this.receivers.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
@@ -383,7 +395,11 @@ export class Link implements Endpoint {
 
   #report(): void {
     const inbox = this.#inbox;
-    if (inbox.messages < WINDOW / 2 && inbox.weight < WINDOW_WEIGHT / 8) return;
+    if (
+      inbox.messages < this.#offered / 2 && inbox.weight < WINDOW_WEIGHT / 8
+    ) return;
+    if (this.#waited && ++this.#hungry === HUNGRY) this.#offered = WIDE_WINDOW;
+    this.#waited = false;
     this.#tellTaken();
   }
 
@@ -391,7 +407,8 @@ export class Link implements Endpoint {
     const inbox = this.#inbox;
     const chunks = this.#spent;
     if (inbox.messages > 0 && !this.gone && this.#out) {
-      const frame: unknown[] = [TOOK, inbox.messages, inbox.weight];
+      const { messages, weight } = inbox;
+      const frame: unknown[] = [TOOK, messages, weight, this.#offered];
       if (chunks.length === 0) this.#out.post(textOf(frame));
       else this.#out.post([...frame, chunks], chunks);
     }
@@ -630,7 +647,13 @@ export class Link implements Endpoint {
       ports: [...open].map((port) => port.give()),
       peers,
       inbox,
-      counts: [this.#messages, this.#weight, this.#moves, this.#peerMoves],
+      counts: [
+        this.#messages,
+        this.#weight,
+        this.#window,
+        this.#moves,
+        this.#peerMoves,
+      ],
     };
     this.#out = undefined;
     this.#sources = [];
@@ -674,7 +697,13 @@ export class Link implements Endpoint {
     ) throw malformed();
     const open = ports.map((port, i) => adopt(port, peers[i]));
     const link = new Link(pipe, end, readable, writable, open);
-    [link.#messages, link.#weight, link.#moves, link.#peerMoves] = counts;
+    [
+      link.#messages,
+      link.#weight,
+      link.#window,
+      link.#moves,
+      link.#peerMoves,
+    ] = counts;
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     if (open.length === 0) link.eof = link.gone = true;
     return link;
@@ -701,8 +730,8 @@ export function portsOf({ ports, inbox }: Descriptor): Transferable[] {
 /** What an end that moved has counted. */
 function isCounts(
   field: unknown,
-): field is [messages: number, weight: number, moves: number, peers: number] {
-  return Array.isArray(field) && field.length === 4 && field.every(isCount);
+): field is [number, number, number, number, number] {
+  return Array.isArray(field) && field.length === 5 && field.every(isCount);
 }
 
 function brokenPipe(): BrokenPipeError {

@@ -48,7 +48,8 @@ let lastNumber = 2;
  *   `structuredClone` would give it; it has left this thread when the promise
  *   resolves.
  * - Messages arrive in order, each exactly once.
- * - `send` waits while the peer has 256 messages or 4 MiB unread.
+ * - `send` waits while the peer has 256 messages or 4 MiB unread; 1024 messages
+ *   when it has often waited for more.
  * - When the peer closes or dies, what it has sent can still be read, then
  *   `EOFError`; sending is a `BrokenPipeError`.
  * - Several receives may wait at once; they are served in call order.
@@ -140,7 +141,7 @@ export class Connection<In = unknown, Out = In> {
    * @param options `transfer`: parts to move instead of copy; `signal`: ends
    * the wait for room, though the message, already posted, may still arrive.
    * @returns Resolves when the message is posted and the peer has fewer than
-   * 256 messages and 4 MiB unread.
+   * 256 messages (1024 when it has often waited for more) and 4 MiB unread.
    * @throws {OSError} This end is closed or read-only, or an endpoint in the
    * message is closed.
    * @throws {BrokenPipeError} The peer has closed or died, also while waiting.

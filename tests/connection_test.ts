@@ -808,6 +808,31 @@ test("send() waits while the peer has 256 messages unread", async () => {
   });
 });
 
+test("send() waits at 1024 messages unread for a reader that often had to wait", async () => {
+  await withPipe(async (a, b) => {
+    for (let i = 0; i < 8; i++) {
+      const received = Array.from({ length: 128 }, () => b.recv());
+      for (let j = 0; j < 128; j++) await a.send(j);
+      await Promise.all(received);
+    }
+    await b.send("after its reports");
+    await a.recv();
+    const sends = Array.from({ length: 1024 }, (_, i) => a.send(i));
+    await sends[1022];
+    assert(!await settles(sends[1023]!));
+    // It is as wide for an end that has moved.
+    const [c, d] = Pipe<Any>();
+    await c.send(a);
+    const moved = await d.recv() as typeof a;
+    const more = moved.send(1024);
+    assert(!await settles(more));
+    for (let i = 0; i < 600; i++) assertEquals(await b.recv(), i);
+    await more;
+    for (let i = 600; i <= 1024; i++) assertEquals(await b.recv(), i);
+    for (const end of [moved, c, d]) end.close();
+  });
+});
+
 test("send() waits while the peer has 4 MiB unread, one message is always allowed", async () => {
   const weights: [string, (a: Connection<Any>) => Promise<void>][] = [
     ["bytes", (a) => a.send_bytes(new Uint8Array(1 << 20))],

@@ -165,16 +165,23 @@ const MUTANTS: Mutant[] = [
   // Connections.
   [
     "_link.ts",
-    "inbox.messages < WINDOW / 2",
-    "inbox.messages < WINDOW * 2",
+    "inbox.messages < this.#offered / 2",
+    "inbox.messages < this.#offered * 2",
     "connection",
   ],
   [
     "_link.ts",
-    "return this.#messages < WINDOW &&",
-    "return this.#messages < WINDOW * 2 &&",
+    "return this.#messages < this.#window &&",
+    "return this.#messages < this.#window * 2 &&",
     "connection",
   ],
+  [
+    "_link.ts",
+    "++this.#hungry === HUNGRY",
+    "++this.#hungry === 2 * HUNGRY",
+    "connection",
+  ],
+  ["_link.ts", "link.#window,", "link.#offered,", "connection"],
   ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
   [
     "_link.ts",
