@@ -329,8 +329,8 @@ export function make(): Row[] {
     oneWay("send burst, integers", integer, 10, 1000),
     oneWay("send burst, nested", nested, 3, 1000),
     arrived(),
-    bytesRow("bytes 64 B awaited", 64, 10_000, 1),
-    bytesRow("bytes 64 B burst", 64, 10_000, 6, "bytes", 1000),
+    bytesRow("bytes 64 B awaited", 64, 20_000, 1),
+    bytesRow("bytes 64 B burst", 64, 20_000, 6, "bytes", 1000),
     ...([["4 KiB", 4 * KIB, 4000], ["64 KiB", 64 * KIB, 1000], [
       "1 MiB",
       MIB,
