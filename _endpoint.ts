@@ -92,13 +92,13 @@ function works(act: () => void): boolean {
 
 const workerThreads = builtin<WorkerThreads>("node:worker_threads");
 
-/** Whether an object is a Proxy; never true where the runtime cannot tell. */
-export const isProxy: (value: unknown) => boolean =
-  builtin<UtilTypes>("node:util")?.types?.isProxy ?? (() => false);
+const tell = builtin<UtilTypes>("node:util")?.types?.isProxy;
 
-/** Whether the runtime can tell. */
-export const tellsProxies: boolean =
-  builtin<UtilTypes>("node:util")?.types?.isProxy !== undefined;
+/** Whether the runtime can tell proxies. */
+export const tellsProxies: boolean = tell !== undefined;
+
+/** Whether an object is a Proxy; never true where the runtime cannot tell. */
+export const isProxy: (value: unknown) => boolean = tell ?? (() => false);
 
 /** Settings that tests change to reach the paths of other runtimes. */
 export const force: { noSharedMemory: boolean; replug: boolean } = {

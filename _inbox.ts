@@ -4,7 +4,7 @@
  */
 
 import { Deque } from "./_deque.ts";
-import { isParcel } from "./_handoff.ts";
+import { isParcel, unpack } from "./_handoff.ts";
 import {
   BYTES,
   type Frame,
@@ -41,27 +41,20 @@ export class ByteMessage {
   /** Copies the bytes. */
   copyTo(target: Uint8Array, offset: number): void {
     const { chunk, start, length } = this;
-    target.set(
-      this.whole ? chunk : chunk.subarray(start, start + length),
-      offset,
-    );
+    target.set(chunk.subarray(start, start + length), offset);
   }
 }
 
 /** A data frame. An object: engines know arrays apart by what is in them, and hot code by what it has met. */
 class Data {
+  readonly frame: Frame;
   readonly tag: number;
   readonly body: unknown;
   readonly extra: unknown;
 
-  constructor([tag, body, extra]: Frame) {
-    this.tag = tag;
-    this.body = body;
-    this.extra = extra;
-  }
-
-  get frame(): Frame {
-    return [this.tag, this.body, this.extra];
+  constructor(frame: Frame) {
+    this.frame = frame;
+    [this.tag, this.body, this.extra] = frame;
   }
 }
 
@@ -93,18 +86,13 @@ export class Inbox {
     return head.tag === BYTES || head.tag === PACKED ? "bytes" : "object";
   }
 
-  /** Whether the next message is a parcel: what it holds must be unpacked. */
-  get nextIsParcel(): boolean {
-    return this.#head?.tag === PARCEL;
-  }
-
   /** Takes the next object; only when `next` is `"object"`. */
   takeObject(): unknown {
     const head = this.#head!;
     this.messages++;
     if (head.tag !== OBJECTS) {
       this.#advance(head.extra);
-      return head.body;
+      return head.tag === PARCEL ? unpack(head.body) : head.body;
     }
     const items = head.body as unknown[];
     const item = items[this.#at++];

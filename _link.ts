@@ -61,7 +61,6 @@ import {
   malformed,
   prepare,
   transferOf,
-  unpack,
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
 import { DONE, Outbox } from "./_outbox.ts";
@@ -364,20 +363,9 @@ export class Link implements Endpoint {
     consume: ((message: ByteMessage) => T) | undefined,
   ): T {
     if ((consume ? "bytes" : "object") !== next) throw wrongKind(next);
-    return consume ? this.#takeBytes(consume) : this.#takeObject() as T;
-  }
-
-  #takeObject(): unknown {
-    const parcel = this.#inbox.nextIsParcel;
-    const object = this.#inbox.takeObject();
-    this.#report();
-    return parcel ? unpack(object) : object;
-  }
-
-  #takeBytes<T>(consume: (message: ByteMessage) => T): T {
-    const message = this.#inbox.takeBytes();
+    const inbox = this.#inbox;
     try {
-      return consume(message);
+      return consume ? consume(inbox.takeBytes()) : inbox.takeObject() as T;
     } finally {
       this.#report();
     }
