@@ -180,7 +180,7 @@ export class Link implements Endpoint {
   #messages = 0;
   #weight = 0;
   #window = WINDOW;
-  // What this end allows, and whether a receive has waited since it last said so.
+  // What this end allows, and whether a call has waited to read since it last said so.
   #offered = WINDOW;
   #waited = false;
   /** Reports before which one has. */
@@ -322,7 +322,7 @@ export class Link implements Endpoint {
     if (!isCount(messages) || !isCount(weight)) return;
     this.#messages = Math.max(0, this.#messages - messages);
     this.#weight = Math.max(0, this.#weight - weight);
-    if (isCount(window) && window <= WIDE_WINDOW) this.#window = window;
+    if (window === WINDOW || window === WIDE_WINDOW) this.#window = window;
     if (chunks !== undefined) this.#outbox.recycle(chunks);
     if (this.#hasRoom()) {
       while (this.#senders.first) {
@@ -411,6 +411,7 @@ export class Link implements Endpoint {
 
   /** Calls `look` whenever this end is ready, and when it can be read no more. */
   watch(look: (error?: OSError) => void): void {
+    this.#waited = true;
     this.start();
     this.#watchers.add(look);
   }
