@@ -251,11 +251,17 @@ export class Client implements Endpoint {
       }
       this.#postDraft(prepare(value, transfer));
     } catch (error) {
-      Atomics.sub(this.#mine!, ADMITTED, 1);
-      Atomics.sub(this.#words!, TAIL, 1);
-      this.#owner.post([FREED]); // a get may wait for what was to come
+      this.#giveUpPlace();
       throw error;
     }
+  }
+
+  /** Nothing will be put in a place that was admitted. */
+  #giveUpPlace(): void {
+    if (!this.#words) return this.#owner.post([PUT_PARCEL]);
+    Atomics.sub(this.#mine!, ADMITTED, 1);
+    Atomics.sub(this.#words, TAIL, 1);
+    this.#owner.post([FREED]); // a get may wait for what was to come
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
@@ -339,7 +345,7 @@ export class Client implements Endpoint {
     try {
       this.#postDraft(draft, call.id);
     } catch (error) {
-      this.#owner.post([PUT_PARCEL]);
+      this.#giveUpPlace();
       this.#end(call, error);
     }
   }

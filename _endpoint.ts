@@ -32,6 +32,7 @@ interface NodeLike {
   setImmediate?: (run: () => void) => unknown;
   navigator?: { locks?: Locks };
   WorkerGlobalScope?: unknown;
+  Deno?: { unrefTimer?: (timer: number) => void };
 }
 interface Locks {
   request(name: string, granted: () => unknown): Promise<unknown>;
@@ -194,13 +195,15 @@ export function livePorts(): number {
   return openPorts;
 }
 
-/** Runs `run` after `ms` milliseconds, also beyond what a timer can count. */
+/** Runs `run` after `ms` milliseconds, also beyond what a timer can count. Does not keep the thread alive: a {@linkcode hold} does. */
 export function after(ms: number, run: () => void): () => void {
   let timer: ReturnType<typeof setTimeout>;
   const arm = (left: number) => {
     timer = left > FOREVER
       ? setTimeout(() => arm(left - FOREVER), FOREVER)
       : setTimeout(run, left);
+    if (typeof timer === "number") host.Deno?.unrefTimer?.(timer);
+    else (timer as Partial<Keeper>).unref?.();
   };
   arm(ms);
   return () => clearTimeout(timer);

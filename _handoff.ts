@@ -186,14 +186,18 @@ export class Draft {
   readonly #places: Place[];
   /** What was transferred into it. */
   readonly moved: Transferable[];
+  /** The public objects: nobody else may hold them, and dropped ones close. */
+  readonly held: object[];
 
   constructor(
     endpoints: Endpoint[],
+    held: object[],
     box: Box,
     places: Place[],
     moved: Transferable[],
   ) {
     this.endpoints = endpoints;
+    this.held = held;
     this.#box = box;
     this.#places = places;
     this.moved = moved;
@@ -221,7 +225,7 @@ export class Draft {
       Place[],
       Transferable[],
     ];
-    return new Draft(this.endpoints, ...cloned);
+    return new Draft(this.endpoints, this.held, ...cloned);
   }
 
   /** Throws when one of the endpoints cannot travel, or not through the given pipe. */
@@ -248,16 +252,18 @@ export class Draft {
 /** Finds the endpoints in a value, and copies the plain part of it. */
 function survey(value: unknown): Draft {
   const endpoints: Endpoint[] = [];
+  const held: object[] = [];
   const places: Place[] = [];
   const box = copyWith({ value }, (part, holder, key) => {
     const endpoint = endpointOf(part);
     if (endpoint === undefined) return part;
     let number = endpoints.indexOf(endpoint);
     if (number < 0) number = endpoints.push(endpoint) - 1;
+    held[number] = part;
     places.push([holder, key, number]);
     return null;
   });
-  return new Draft(endpoints, box, places, []);
+  return new Draft(endpoints, held, box, places, []);
 }
 
 /**
@@ -279,7 +285,7 @@ export function prepare(
 
 /**
  * Throws `DataCloneError` when the clone would fail, by cloning all but what
- * is to be transferred, as far as that is in plain objects and arrays.
+ * is to be transferred. Not where a port is hidden in a class instance or a map.
  */
 function rehearse(box: Box, transfer: Transferable[]): void {
   const moves = new Set<unknown>(transfer);
@@ -296,7 +302,11 @@ function rehearse(box: Box, transfer: Transferable[]): void {
     found.add(moved);
     return undefined;
   });
-  if (found.size === moves.size) structuredClone(rest);
+  // Buffers that are hidden in other objects are copied in vain.
+  for (const part of transfer) {
+    if (!found.has(part) && !(part instanceof ArrayBuffer)) return;
+  }
+  structuredClone(rest);
 }
 
 // --- Unpacking ---------------------------------------------------------------

@@ -4,8 +4,9 @@
  *
  * Backpressure: the sender counts messages and weight that the reader has not
  * taken; at the window's messages or weight, `send` waits. The reader reports
- * (TOOK) in steps of half a window of messages, an eighth of its weight; one
- * that often has to wait itself offers a wide window.
+ * (TOOK) in steps of half a window of messages, an eighth of its weight, and at
+ * once when it hears that a send waits (WAITS): room is never kept from it. A
+ * reader that often has to wait itself offers a wide window.
  *
  * Moving. A port that never started travels as it is, with what is queued in
  * it; a started one too, except in Deno. There the end is replugged:
@@ -80,11 +81,12 @@ import {
   PARCEL,
   REPLUG,
   TOOK,
+  WAITS,
 } from "./_wire.ts";
 
 const WINDOW = 256;
 const WIDE_WINDOW = 1024;
-/** After so many reports before each of which it had to wait, the reader offers the wide one. */
+/** After so many half windows for more than which it had to wait, the reader offers the wide one. */
 const HUNGRY = 8;
 const WINDOW_WEIGHT = 4 * 1024 * 1024;
 
@@ -173,6 +175,8 @@ export class Link implements Endpoint {
   #spentBytes = 0;
   /** Until what had happened before the start is known. */
   #starting: Promise<void> | undefined;
+  /** The peer has taken something that was sent from here. */
+  #read = false;
   // How often this end was replugged, and the peer as far as known here.
   #moves = 0;
   #peerMoves = 0;
@@ -180,11 +184,15 @@ export class Link implements Endpoint {
   #messages = 0;
   #weight = 0;
   #window = WINDOW;
+  /** The reader was told that a send waits, or is about to be, and has not answered. */
+  #inquired = false;
   // What this end allows, and whether a call has waited to read since it last said so.
   #offered = WINDOW;
   #waited = false;
-  /** Reports before which one has. */
+  /** Half windows in which one has. */
   #hungry = 0;
+  /** A send waits at the peer. */
+  #awaited = false;
   // deno-lint-ignore no-explicit-any
   readonly receivers: WaitList<Receive<any>> = new WaitList();
   readonly #watchers = new Set<(error?: OSError) => void>();
@@ -230,7 +238,14 @@ export class Link implements Endpoint {
     if (sibling) {
       sibling.sibling = this.sibling = undefined;
       here.set(pipe, sibling);
+      sibling.#alone();
     }
+  }
+
+  /** The other end is not here any more: they hear of each other by their ports only. */
+  #alone(): void {
+    this.#awaited = true; // its first send may want to know that it was read
+    if (this.#out && this.#out.posted > 0) this.start();
   }
 
   /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
@@ -295,8 +310,8 @@ export class Link implements Endpoint {
   async #firstSent(sent: Promise<void>): Promise<void> {
     sent.catch(() => {}); // awaited later
     await this.#starting;
-    // A peer that took the message, and then closed, has said so.
-    if (this.gone && !this.closed && this.#messages > 0) throw brokenPipe();
+    // A peer that took something, and then closed, has said so.
+    if (this.gone && !this.closed && !this.#read) throw brokenPipe();
     await sent;
   }
 
@@ -314,21 +329,38 @@ export class Link implements Endpoint {
     this.#senders.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
     else this.#sender = waiter;
+    this.#inquire();
     return waiter.promise;
+  }
+
+  /** A send waits: what the reader has taken and not reported may be room for it. */
+  #inquire(): void {
+    if (this.#inquired) return;
+    this.#inquired = true;
+    // When the turn ends: of a burst that goes on, more has to be taken first.
+    DONE.then(() => {
+      if (this.#senders.first && this.#messages < 1.5 * this.#window) {
+        this.#out?.post(textOf([WAITS]));
+      } else this.#inquired = false;
+    });
   }
 
   #taken(frame: Frame): void {
     const [, messages, weight, window, chunks] = frame;
     if (!isCount(messages) || !isCount(weight)) return;
+    if (messages > 0) this.#read = true;
     this.#messages = Math.max(0, this.#messages - messages);
     this.#weight = Math.max(0, this.#weight - weight);
     if (window === WINDOW || window === WIDE_WINDOW) this.#window = window;
     if (chunks !== undefined) this.#outbox.recycle(chunks);
-    if (this.#hasRoom()) {
-      while (this.#senders.first) {
-        this.#senders.first.settle(undefined);
-      }
-    }
+    this.#inquired = false;
+    if (!this.#senders.first) return;
+    if (this.#hasRoom()) this.#freeSenders();
+    else this.#inquire();
+  }
+
+  #freeSenders(): void {
+    while (this.#senders.first) this.#senders.first.settle(undefined);
   }
 
   // --- Receiving ---------------------------------------------------------------
@@ -343,7 +375,10 @@ export class Link implements Endpoint {
   ): Promise<T> {
     if (this.receivers.first === undefined) {
       const next = this.#inbox.next;
-      if (next !== undefined) return Promise.resolve(this.#take(next, consume));
+      if (next !== undefined) {
+        this.start(); // to hear of sends that wait
+        return Promise.resolve(this.#take(next, consume));
+      }
       if (this.eof) throw endOfFile();
     }
     return this.#wait(new Receive<T>(consume), signal);
@@ -383,25 +418,28 @@ export class Link implements Endpoint {
 
   #report(): void {
     const inbox = this.#inbox;
-    if (
-      inbox.messages < this.#offered / 2 && inbox.weight < WINDOW_WEIGHT / 8
-    ) return;
-    if (this.#waited && ++this.#hungry === HUNGRY) this.#offered = WIDE_WINDOW;
-    this.#waited = false;
+    if (inbox.messages >= this.#offered / 2) {
+      if (this.#waited && ++this.#hungry === HUNGRY) {
+        this.#offered = WIDE_WINDOW;
+      }
+      this.#waited = false;
+    } else if (!this.#awaited && inbox.weight < WINDOW_WEIGHT / 8) return;
     this.#tellTaken();
   }
 
   #tellTaken(): void {
-    const inbox = this.#inbox;
+    const { messages, weight } = this.#inbox;
     const chunks = this.#spent;
-    if (inbox.messages > 0 && !this.gone && this.#out) {
-      const { messages, weight } = inbox;
-      const frame: unknown[] = [TOOK, messages, weight, this.#offered];
-      if (chunks.length === 0) this.#out.post(textOf(frame));
+    if (messages > 0 && !this.gone && this.#out) {
+      this.#awaited = false;
+      const frame: Frame = [TOOK, messages, weight, this.#offered];
+      // In this thread the other end hears of the end at once: of this, too.
+      if (this.sibling) this.sibling.#taken([...frame, chunks]);
+      else if (chunks.length === 0) this.#out.post(textOf(frame));
       else this.#out.post([...frame, chunks], chunks);
     }
     this.#spent = [];
-    this.#spentBytes = inbox.messages = inbox.weight = 0;
+    this.#spentBytes = this.#inbox.messages = this.#inbox.weight = 0;
   }
 
   /** Whether a receive would not have to wait. */
@@ -470,6 +508,9 @@ export class Link implements Endpoint {
     switch (frame[0]) {
       case TOOK:
         return this.#taken(frame);
+      case WAITS:
+        this.#awaited = true;
+        return this.#report();
       case EOF:
         return this.#end();
       case REPLUG:
@@ -478,7 +519,7 @@ export class Link implements Endpoint {
         if (port !== this.#out) this.#sourceEnded(port);
         return;
       case CUT:
-        return this.#forgive();
+        return this.#lostSome();
       default:
         if (!this.#inbox.push(frame)) return;
         if (this.readable) return this.#serve();
@@ -504,8 +545,15 @@ export class Link implements Endpoint {
 
   /** A port is gone without a last frame. */
   #sourceCut(port: OpenPort): void {
-    if (port !== this.#out) this.#forgive();
+    if (port !== this.#out) this.#lostSome();
     this.#sourceEnded(port);
+  }
+
+  /** Messages are lost on their way here, and what the peer has reported. */
+  #lostSome(): void {
+    this.#forgive();
+    this.#messages = this.#weight = 0;
+    this.#freeSenders();
   }
 
   /** For an end that reads no more: what is there counts as read. */
@@ -560,11 +608,7 @@ export class Link implements Endpoint {
     this.#outbox.flush();
     const out = this.#out;
     if (!this.gone && out) {
-      const { messages, weight } = this.#inbox;
-      const took: Frame = [TOOK, messages, weight];
-      // In this thread the other end hears of the end at once: of this, too.
-      if (this.sibling) this.sibling.#taken(took);
-      else if (messages > 0) out.post(textOf(took));
+      this.#tellTaken();
       if (!out.idle) out.post(textOf([EOF]));
     }
     this.sibling?.siblingClosed();
@@ -589,7 +633,7 @@ export class Link implements Endpoint {
     this.#part();
     this.#refuse(why);
     // Their messages have been posted: they arrive whatever happens here.
-    while (this.#senders.first) this.#senders.first.settle(undefined);
+    this.#freeSenders();
   }
 
   /** Throws when this end cannot travel, or not through the given pipe. */
@@ -693,6 +737,9 @@ export class Link implements Endpoint {
       link.#moves,
       link.#peerMoves,
     ] = counts;
+    link.#awaited = true; // its mover may have been told so
+    // What it was replugged with may be in the port of the other end, unread.
+    if (open.length > 1) link.sibling?.start();
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     if (open.length === 0) link.eof = link.gone = true;
     return link;

@@ -17,7 +17,7 @@ export const BYTES = 0x1dc0_0102;
 export const PACKED = 0x1dc0_0103;
 /** `[PARCEL, packed, weight?]`: one object with endpoints or transferred parts in it. */
 export const PARCEL = 0x1dc0_0104;
-/** `[TOOK, messages, weight, chunks?]`: what the reader took since it last said so; chunks to use again. */
+/** `[TOOK, messages, weight, window?, chunks?]`: what the reader took since it last said so; how many messages it allows to be unread; chunks to use again. */
 export const TOOK = 0x1dc0_0105;
 /** `[EOF]`: the last frame of an end that closed. */
 export const EOF = 0x1dc0_0106;
@@ -27,6 +27,8 @@ export const REPLUG = 0x1dc0_0107;
 export const LAST = 0x1dc0_0108;
 /** `[CUT]`: from here to the end of this port the rest is lost, with the thread that was to pass it on. */
 export const CUT = 0x1dc0_0109;
+/** `[WAITS]`: a send waits for room: what was taken, or is next, is to be reported at once. */
+export const WAITS = 0x1dc0_010a;
 
 // --- Queues, handle to owner -------------------------------------------------
 /** `[PUT, item, weight?, id?]`: admitted already, through the shared words; `id`: to be answered. */
