@@ -4,9 +4,9 @@
  *
  * Backpressure: the sender counts messages and weight that the reader has not
  * taken; at the window's messages or weight, `send` waits. The reader reports
- * (TOOK) in steps of half a window of messages, an eighth of its weight, and at
- * once when it hears that a send waits (WAITS): room is never kept from it. A
- * reader that often has to wait itself offers a wide window.
+ * (TOOK) in steps of half a window of messages, an eighth of its weight; and,
+ * when it has heard that a send waits (WAITS), as soon as it stops taking: room
+ * is kept from nobody. One that often has to wait itself offers a wide window.
  *
  * Moving. A port that never started travels as it is, with what is queued in
  * it; a started one too, except in Deno. There the end is replugged:
@@ -53,6 +53,7 @@ import {
   startedPortsTravel,
   type Transferable,
   travelLoses,
+  turn,
 } from "./_endpoint.ts";
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
 import {
@@ -191,8 +192,10 @@ export class Link implements Endpoint {
   #waited = false;
   /** Half windows in which one has. */
   #hungry = 0;
-  /** A send waits at the peer. */
+  /** A send waits at the peer, and has not been answered. */
   #awaited = false;
+  /** The next message that is taken is reported at once. */
+  #eager = false;
   // deno-lint-ignore no-explicit-any
   readonly receivers: WaitList<Receive<any>> = new WaitList();
   readonly #watchers = new Set<(error?: OSError) => void>();
@@ -244,7 +247,7 @@ export class Link implements Endpoint {
 
   /** The other end is not here any more: they hear of each other by their ports only. */
   #alone(): void {
-    this.#awaited = true; // its first send may want to know that it was read
+    this.#eager = true; // its first send may want to know that it was read
     if (this.#out && this.#out.posted > 0) this.start();
   }
 
@@ -423,7 +426,22 @@ export class Link implements Endpoint {
         this.#offered = WIDE_WINDOW;
       }
       this.#waited = false;
-    } else if (!this.#awaited && inbox.weight < WINDOW_WEIGHT / 8) return;
+    } else if (!this.#eager && inbox.weight < WINDOW_WEIGHT / 8) return;
+    this.#tellTaken();
+  }
+
+  /** A send waits at the peer: answers when nothing more is taken. Who goes on taking will report by itself. */
+  async #answer(): Promise<void> {
+    if (this.#awaited) return;
+    this.#awaited = true;
+    const inbox = this.#inbox;
+    for (let seen = -1; this.#awaited && seen !== inbox.messages;) {
+      seen = inbox.messages;
+      await turn();
+    }
+    if (!this.#awaited) return;
+    this.#awaited = false;
+    this.#eager = inbox.messages === 0;
     this.#tellTaken();
   }
 
@@ -431,7 +449,7 @@ export class Link implements Endpoint {
     const { messages, weight } = this.#inbox;
     const chunks = this.#spent;
     if (messages > 0 && !this.gone && this.#out) {
-      this.#awaited = false;
+      this.#awaited = this.#eager = false;
       const frame: Frame = [TOOK, messages, weight, this.#offered];
       // In this thread the other end hears of the end at once: of this, too.
       if (this.sibling) this.sibling.#taken([...frame, chunks]);
@@ -509,8 +527,7 @@ export class Link implements Endpoint {
       case TOOK:
         return this.#taken(frame);
       case WAITS:
-        this.#awaited = true;
-        return this.#report();
+        return void this.#answer();
       case EOF:
         return this.#end();
       case REPLUG:
@@ -737,7 +754,7 @@ export class Link implements Endpoint {
       link.#moves,
       link.#peerMoves,
     ] = counts;
-    link.#awaited = true; // its mover may have been told so
+    link.#eager = true; // its mover may have been told that a send waits
     // What it was replugged with may be in the port of the other end, unread.
     if (open.length > 1) link.sibling?.start();
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);

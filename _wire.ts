@@ -27,7 +27,7 @@ export const REPLUG = 0x1dc0_0107;
 export const LAST = 0x1dc0_0108;
 /** `[CUT]`: from here to the end of this port the rest is lost, with the thread that was to pass it on. */
 export const CUT = 0x1dc0_0109;
-/** `[WAITS]`: a send waits for room: what was taken, or is next, is to be reported at once. */
+/** `[WAITS]`: a send waits for room: what was taken is to be reported soon. */
 export const WAITS = 0x1dc0_010a;
 
 // --- Queues, handle to owner -------------------------------------------------

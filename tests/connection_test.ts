@@ -1167,6 +1167,38 @@ test(
 );
 
 test(
+  "several sends on a fresh end resolve though only the first has been read",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [message, transfer] = pack(b);
+    const sent = Promise.all([a.send(1), a.send(2), a.send(3)]);
+    const copy = structuredClone(message, { transfer });
+    const moved = unpack<Connection<Any>>(copy);
+    assertEquals(await moved.recv(), 1);
+    moved.close();
+    await sent;
+    a.close();
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "a send that is refused leaves the parts that it was to transfer",
+  async () => {
+    await withPipe(async (a, b) => {
+      const x = new ArrayBuffer(4);
+      const hidden = new Map<unknown, unknown>([[1, x], [2, () => {}]]);
+      for (const value of [hidden, { f: () => {} }]) {
+        await refused(() => a.send(value, { transfer: [x] }));
+        assertEquals(x.byteLength, 4);
+      }
+      assert(!await b.poll());
+    });
+  },
+  { needs: ["transfer"] },
+);
+
+test(
   "send() on a fresh end resolves though its peer here reads and closes",
   async () => {
     for (let i = 0; i < 20; i++) {

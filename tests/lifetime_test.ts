@@ -273,3 +273,18 @@ test("a connection that is garbage-collected closes itself", async () => {
     "kept while it waits\nEOFError\nsent\nEOFError\nEOFError\nEOFError\nend\n",
   );
 }, { needs: ["processes"] });
+
+test("a put that waits keeps the endpoints in its item open", async () => {
+  assertEquals(
+    await runChild(CHILD, ["garbage in a put"], { gc: true }),
+    "first\nkept\nend\n",
+  );
+}, { needs: ["processes"] });
+
+test(
+  "cancel_join_thread() lets a program end, also before a timeout",
+  async () => {
+    assertEquals(await runChild(CHILD, ["cancel_join_thread"]), "end\n");
+  },
+  { needs: ["processes"] },
+);

@@ -165,8 +165,8 @@ const MUTANTS: Mutant[] = [
   // Connections.
   [
     "_link.ts",
-    "inbox.messages < this.#offered / 2",
-    "inbox.messages < this.#offered * 2",
+    "return void this.#answer();",
+    "return;",
     "connection",
   ],
   [
@@ -182,6 +182,9 @@ const MUTANTS: Mutant[] = [
     "connection",
   ],
   ["_link.ts", "link.#window,", "link.#offered,", "connection"],
+  ["_link.ts", "this.#messages = this.#weight = 0;", "", "wire"],
+  ["_link.ts", "link.#eager = true;", "", "connection"],
+  ["_handoff.ts", "held[number] = part;", "", "lifetime"],
   ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
   [
     "_link.ts",
@@ -189,7 +192,7 @@ const MUTANTS: Mutant[] = [
     "if (through === this.pipe + 1)",
     "moving",
   ],
-  ["_link.ts", "if (port !== this.#out) this.#forgive();", "", "moving"],
+  ["_link.ts", "if (port !== this.#out) this.#lostSome();", "", "moving"],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
   [
     "_link.ts",

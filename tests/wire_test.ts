@@ -106,6 +106,18 @@ test("foreign and malformed frames are ignored", async () => {
   port.close();
 });
 
+test("what is lost with a mover leaves no later send waiting", async () => {
+  const [conn, port] = exposed();
+  conn.poll(null).catch(() => {});
+  const sends = Array.from({ length: 256 }, (_, i) => conn.send(i));
+  // The reports of what was read are lost, too.
+  port.post([wire.CUT]);
+  await Promise.all(sends);
+  await conn.send("more");
+  conn.close();
+  port.close();
+});
+
 test(
   "foreign and malformed frames do not disturb a move, or a close",
   async () => {

@@ -1,6 +1,6 @@
 // A program of its own, that uses pipes and is then to end by itself, or not.
 
-import { type Connection, pack, Pipe, unpack, wait } from "../../mod.ts";
+import { type Connection, pack, Pipe, Queue, unpack, wait } from "../../mod.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;
@@ -134,6 +134,32 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       end.close();
     }
     waiting[0].close();
+  },
+  /** A put that waits holds the endpoints in its item. */
+  async "garbage in a put"() {
+    const q = new Queue<Any>(1);
+    await q.put("first");
+    const [put, b] = (() => {
+      const [a, b] = Pipe<Any>();
+      return [q.put({ a }), b] as const;
+    })();
+    for (let i = 0; i < 10; i++) {
+      collectGarbage();
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    say(await q.get());
+    await put;
+    const { a } = await q.get();
+    await a.send("kept");
+    say(await b.recv());
+    for (const end of [a, b, q]) end.close();
+  },
+  /** It has a timer, but nothing that keeps a program alive. */
+  async "cancel_join_thread"() {
+    const q = new Queue<number>(1);
+    await q.put(1);
+    q.put(2, { timeout: 60_000 }).catch(() => {});
+    q.cancel_join_thread();
   },
 };
 
