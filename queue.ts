@@ -134,7 +134,8 @@ export class Queue<T = unknown> {
    * @param obj Anything that `structuredClone` can clone.
    * @param options `block: false`: does not wait; `timeout`: how long, in
    * milliseconds; `signal`: ends the wait; `transfer`: parts to move, which
-   * leave the caller when it begins to wait, also if it then waits in vain.
+   * leave the caller when it begins to wait, also if it then waits in vain
+   * (without shared memory, for an answer of the owner: with `block: false` too).
    * @returns Resolves when the item is in the queue.
    * @throws {Full} There was no room in time. The item was not put.
    * @throws {ShutDown} The queue has been shut down, also while waiting.
