@@ -12,7 +12,7 @@
  *  Put of endpoints, no room: they stay usable until there is:
  *  1. PUT_WAIT id slot (no item) →         keeps a place
  *  2.                                      ← ANSWER id
- *  3. PUT_PARCEL packed id → (or nothing packed: one of the endpoints was closed meanwhile)
+ *  3. PUT_PARCEL packed id → (one of the endpoints was closed meanwhile: nothing packed, with words FREED)
  *  4.                                      ← ANSWER id
  *     What is put here before 3 lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame

@@ -340,7 +340,8 @@ export class Link implements Endpoint {
   #inquire(): void {
     if (this.#inquired) return;
     this.#inquired = true;
-    // When the turn ends: of a burst that goes on, more has to be taken first.
+    // When the turn ends, and only if what a reader keeps to itself, less than
+    // half a window, can matter: of a burst, more has to be taken first.
     DONE.then(() => {
       if (this.#senders.first && this.#messages < 1.5 * this.#window) {
         this.#out?.post(textOf([WAITS]));
@@ -783,7 +784,13 @@ export function portsOf({ ports, inbox }: Descriptor): Transferable[] {
 /** What an end that moved has counted. */
 function isCounts(
   field: unknown,
-): field is [number, number, number, number, number] {
+): field is [
+  messages: number,
+  weight: number,
+  window: number,
+  moves: number,
+  peers: number,
+] {
   return Array.isArray(field) && field.length === 5 && field.every(isCount);
 }
 

@@ -65,8 +65,8 @@ function junk(): unknown[] {
     [wire.PACKED, new Uint8Array([1, 0, 0, 0, 7, 0, 0, 0, 9]).buffer, 1],
     [wire.BYTES, [1, 2]],
     [wire.TOOK, 1e300, 1e300, undefined, [1, {}, null]],
-    [wire.TOOK, 0, 0, 0, "chunks"],
-    [wire.TOOK, 0, 0, 1e9, [1]],
+    [wire.TOOK, 1, 1, 0, "chunks"],
+    [wire.TOOK, 1, 1, 1e9, [1]],
     [wire.PARCEL, {}],
     [wire.PARCEL, { "@ipc/multiprocessing": 1 }],
     [wire.PARCEL, {
