@@ -12,7 +12,7 @@
  *  Put of endpoints, no room: they stay usable until there is:
  *  1. PUT_WAIT id slot (no item) →         keeps a place
  *  2.                                      ← ANSWER id
- *  3. PUT_PARCEL packed id → (one of the endpoints was closed meanwhile: nothing packed, with words FREED)
+ *  3. PUT_PARCEL packed id → (or nothing packed: one of the endpoints was closed meanwhile)
  *  4.                                      ← ANSWER id
  *     What is put here before 3 lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
@@ -251,17 +251,11 @@ export class Client implements Endpoint {
       }
       this.#postDraft(prepare(value, transfer));
     } catch (error) {
-      this.#giveUpPlace();
+      Atomics.sub(this.#mine!, ADMITTED, 1);
+      Atomics.sub(this.#words!, TAIL, 1);
+      this.#owner.post([FREED]); // a get may wait for what was to come
       throw error;
     }
-  }
-
-  /** Nothing will be put in a place that was admitted. */
-  #giveUpPlace(): void {
-    if (!this.#words) return this.#owner.post([PUT_PARCEL]);
-    Atomics.sub(this.#mine!, ADMITTED, 1);
-    Atomics.sub(this.#words, TAIL, 1);
-    this.#owner.post([FREED]); // a get may wait for what was to come
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
@@ -345,7 +339,7 @@ export class Client implements Endpoint {
     try {
       this.#postDraft(draft, call.id);
     } catch (error) {
-      this.#giveUpPlace();
+      this.#owner.post([PUT_PARCEL]);
       this.#end(call, error);
     }
   }
