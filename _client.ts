@@ -12,7 +12,7 @@
  *  Put of endpoints, no room: they stay usable until there is:
  *  1. PUT_WAIT id slot (no item) →         keeps a place
  *  2.                                      ← ANSWER id
- *  3. PUT_PARCEL packed id → (or nothing packed: one of the endpoints was closed meanwhile)
+ *  3. PUT_PARCEL packed id → (or not, when an endpoint was closed meanwhile: FREED; without words nothing packed)
  *  4.                                      ← ANSWER id
  *     What is put here before 3 lines up in the same way, behind it.
  *  Get, a copy of item `HEAD` is here (words): `HEAD` moved, no frame
@@ -118,6 +118,8 @@ class Call extends Waiter<any> {
   wait = false;
   /** Of a put that keeps a place: what to post then. */
   draft: Draft | undefined;
+  /** Of a `put_many`: all its calls, which end together. */
+  batch: Call[] | undefined;
   /** It was given up and waits for the owner's word. */
   givenUp = false;
   reason: unknown;
@@ -129,18 +131,16 @@ class Call extends Waiter<any> {
   }
 }
 
-/** Items of a `put_many`, as they were, that line up together. */
-class Run {
-  readonly items: unknown[] = [];
-}
-
-/** An item of a `put_many` that cannot be put, with the reason. */
+/** Why an item of a `put_many` cannot be put. */
 class Refused {
-  readonly refusal: unknown;
-  constructor(refusal: unknown) {
-    this.refusal = refusal;
+  readonly why: unknown;
+  constructor(why: unknown) {
+    this.why = why;
   }
 }
+
+/** A part of a `put_many`: copies of items that line up together, or one other item. */
+type Step = unknown[] | Draft | Refused;
 
 /** The most items of an iterable before timers and signals have their turn: it may never end. */
 const SPELL = 1024;
@@ -251,11 +251,18 @@ export class Client implements Endpoint {
       }
       this.#postDraft(prepare(value, transfer));
     } catch (error) {
-      Atomics.sub(this.#mine!, ADMITTED, 1);
-      Atomics.sub(this.#words!, TAIL, 1);
-      this.#owner.post([FREED]); // a get may wait for what was to come
+      this.#leavePlace();
       throw error;
     }
+  }
+
+  /** Gives up a place that this handle was admitted to. */
+  #leavePlace(): void {
+    const words = this.#words;
+    if (!words) return this.#owner.post([PUT_PARCEL]);
+    Atomics.sub(this.#mine!, ADMITTED, 1);
+    Atomics.sub(words, TAIL, 1);
+    this.#owner.post([FREED]); // a get may wait for what was to come
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
@@ -280,30 +287,24 @@ export class Client implements Endpoint {
         // As above.
       }
     }
-    return this.#putDraft(prepare(value, transfer), timeout, signal);
+    return this.#offer(timeout, signal, [], prepare(value, transfer));
   }
 
-  #putDraft(
-    draft: Draft,
-    timeout: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    return draft.plain && this.#drafts === 0
-      ? this.#offer(timeout, signal, [draft.value], draft.moved)
-      // The endpoints stay here, in use, until there is a place for them.
-      : this.#offer(timeout, signal, [], undefined, draft);
-  }
-
-  /** Lines up at the owner, with a place for the draft if there is one; throws when an item cannot be cloned. */
+  /** Waits in line until there is room, or it is given up. */
   #offer(
     timeout: number,
     signal: AbortSignal | undefined,
     items: unknown[],
-    transfer?: Transferable[],
     draft?: Draft,
   ): Promise<void> {
-    // Several are not stored at one moment: only the owner can end that.
-    const call = this.#call("put", timeout, signal, items.length < 2);
+    const call = this.#call("put", timeout, signal);
+    this.#lineUp(call, timeout > 0, items, draft);
+    this.#arm(call, timeout, signal);
+    return call.promise;
+  }
+
+  /** Lines up at the owner, with a draft or with items; throws when one cannot be cloned. */
+  #lineUp(call: Call, wait: boolean, items: unknown[], draft?: Draft): void {
     const words = this.#words;
     const mine = this.#mine;
     if (words) {
@@ -311,12 +312,17 @@ export class Client implements Endpoint {
       Atomics.add(mine!, OFFERED, 1);
       Atomics.add(words, PUTS, 1);
     }
-    if (draft) {
+    let transfer: Transferable[] | undefined;
+    if (draft?.plain && this.#drafts === 0) {
+      items = [draft.value];
+      transfer = draft.moved;
+    } else if (draft) {
+      // The endpoints stay here, in use, until there is a place for them.
       call.draft = draft;
       this.#drafts++;
     }
     try {
-      const frame = [PUT_WAIT, call.id, call.slot, items, timeout > 0];
+      const frame = [PUT_WAIT, call.id, call.slot, items, wait];
       this.#owner.post(frame, transfer);
     } catch (error) {
       if (words) {
@@ -328,8 +334,6 @@ export class Client implements Endpoint {
       throw error;
     }
     if (this.#detached) call.letGo();
-    this.#arm(call, timeout, signal);
-    return call.promise;
   }
 
   /** The place of a draft is there. */
@@ -337,9 +341,12 @@ export class Client implements Endpoint {
     call.draft = undefined;
     this.#drafts--;
     try {
+      if (call.givenUp) throw call.reason;
       this.#postDraft(draft, call.id);
     } catch (error) {
-      this.#owner.post([PUT_PARCEL]);
+      // First: their places may come before this returns.
+      if (call.batch) this.#giveUpAll(call.batch, error);
+      this.#leavePlace();
       this.#end(call, error);
     }
   }
@@ -356,27 +363,68 @@ export class Client implements Endpoint {
     this.#running++;
     try {
       const list = listOf(items);
-      for (const step of list ? this.#putNow(list) : items) {
+      if (list) return await this.#putRest(this.#putNow(list), timeout, signal);
+      for (const item of items) {
         if (++spell % SPELL === 0) {
           await turn();
           if (timeout > 0 && left() === 0) throw refusal("put", "full");
         }
-        // Nothing overtakes a put that keeps its place.
-        const one = !(step instanceof Run) || this.#drafts === 0;
-        for (const item of one ? [step] : step.items) {
-          if (signal?.aborted) throw signal.reason;
-          if (item instanceof Refused) throw item.refusal;
-          await (item instanceof Run
-            ? this.#offer(left(), signal, item.items)
-            : item instanceof Draft
-            ? this.#putDraft(item, left(), signal)
-            : this.put(item, undefined, left(), signal));
-        }
+        if (signal?.aborted) throw signal.reason;
+        await this.put(item, undefined, left(), signal);
       }
     } finally {
       this.#running--;
       this.#ranOut();
     }
+  }
+
+  /** Puts what is left of a list. All of it lines up at once: no later put overtakes it. */
+  async #putRest(
+    rest: Step[],
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const batch: Call[] = [];
+    const lineUp = (items: unknown[], draft?: Draft) => {
+      if (batch.at(-1)?.givenUp) return; // one before it could not be put
+      // No slot: what is not stored at one moment, only the owner can end.
+      const call = this.#call("put", timeout, signal, false);
+      call.batch = batch;
+      batch.push(call);
+      this.#lineUp(call, true, items, draft);
+    };
+    let refused: Refused | undefined;
+    try {
+      for (const step of rest) {
+        if (step instanceof Refused) throw step.why;
+        if (step instanceof Draft) lineUp([], step);
+        else if (this.#drafts === 0) lineUp(step);
+        // Nothing overtakes a put that keeps its place.
+        else for (const item of step) lineUp([], prepare(item, undefined));
+      }
+    } catch (error) {
+      refused = new Refused(error);
+    }
+    const giveUp = (why: GiveUp) =>
+      this.#giveUpAll(
+        batch,
+        why === "abort" ? signal!.reason : refusal("put", "full"),
+      );
+    if (timeout <= 0) giveUp("timeout");
+    else batch.at(-1)?.arm(timeout, signal, giveUp);
+    const ends = await Promise.allSettled(batch.map((call) => call.promise));
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
+    if (refused) throw refused.why;
+  }
+
+  /** Gives up what waits of a `put_many`, the last first: what is stored by then has no gap. */
+  #giveUpAll(batch: Call[], reason: unknown): void {
+    const waiting = batch.filter((call) => !call.done && !call.givenUp);
+    for (const call of waiting) {
+      call.givenUp = true;
+      call.reason = reason;
+    }
+    for (const { id } of waiting.reverse()) this.#owner.post([CANCEL, id]);
   }
 
   /** A `put_many` has ended: what waited for that goes on. */
@@ -389,8 +437,8 @@ export class Client implements Endpoint {
     this.#closeIfEnded();
   }
 
-  /** Puts what there is room for; returns the rest as it is now: runs of copies, drafts, and what cannot be put. */
-  #putNow(items: unknown[]): unknown[] {
+  /** Puts what there is room for; returns the rest as it is now: copies that line up together, drafts, and what cannot be put. */
+  #putNow(items: unknown[]): Step[] {
     let at = 0;
     const words = this.#words;
     while (
@@ -399,13 +447,13 @@ export class Client implements Endpoint {
     ) {
       this.#putAdmitted(items[at++], undefined);
     }
-    const rest: unknown[] = [];
-    let run: Run | undefined;
+    const rest: Step[] = [];
+    let run: unknown[] | undefined;
     for (const item of items.slice(at)) {
       try {
         const copy = snapshot(item);
-        if (!run) rest.push(run = new Run());
-        run.items.push(copy);
+        if (!run) rest.push(run = []);
+        run.push(copy);
       } catch {
         run = undefined;
         try {

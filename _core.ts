@@ -243,7 +243,10 @@ export class QueueCore {
         if (isCount(a)) this.#accepted(handle, a, b === true);
         return;
       case FREED:
-        return this.changed();
+        this.changed();
+        // It may have given up a place, all that was missing.
+        if (handle.closed) this.#confirmClose(handle);
+        return;
       case ASK:
         if (isCount(a)) this.#question(handle, a, b, c);
         return;
