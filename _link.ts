@@ -698,13 +698,7 @@ export class Link implements Endpoint {
       ports: [...open].map((port) => port.give()),
       peers,
       inbox,
-      counts: [
-        this.#messages,
-        this.#weight,
-        this.#window,
-        this.#moves,
-        this.#peerMoves,
-      ],
+      counts: [this.#messages, this.#weight, this.#moves, this.#peerMoves],
     };
     this.#out = undefined;
     this.#sources = [];
@@ -748,13 +742,7 @@ export class Link implements Endpoint {
     ) throw malformed();
     const open = ports.map((port, i) => adopt(port, peers[i]));
     const link = new Link(pipe, end, readable, writable, open);
-    [
-      link.#messages,
-      link.#weight,
-      link.#window,
-      link.#moves,
-      link.#peerMoves,
-    ] = counts;
+    [link.#messages, link.#weight, link.#moves, link.#peerMoves] = counts;
     link.#eager = true; // its mover may have been told that a send waits
     // What it was replugged with may be in the port of the other end, unread.
     if (open.length > 1) link.sibling?.start();
@@ -784,14 +772,8 @@ export function portsOf({ ports, inbox }: Descriptor): Transferable[] {
 /** What an end that moved has counted. */
 function isCounts(
   field: unknown,
-): field is [
-  messages: number,
-  weight: number,
-  window: number,
-  moves: number,
-  peers: number,
-] {
-  return Array.isArray(field) && field.length === 5 && field.every(isCount);
+): field is [messages: number, weight: number, moves: number, peers: number] {
+  return Array.isArray(field) && field.length === 4 && field.every(isCount);
 }
 
 function brokenPipe(): BrokenPipeError {
