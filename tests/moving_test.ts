@@ -802,6 +802,25 @@ test(
 );
 
 testBoth(
+  "an end that has only sent answers when its other end moves on",
+  async (replug) => {
+    const [a, conn] = Pipe<Any>();
+    const [via, there] = Pipe<Any>();
+    const holder = new Agent();
+    await holder.take("via", there);
+    await a.send("first");
+    const args = { conn, via, replug };
+    const mover = spawnTask("readAndPassOn", args, { module: PIPE_TASKS });
+    await mover.result;
+    await holder.order("receive", "via", { to: "conn" });
+    await a.send("late");
+    assertEquals(await holder.call("conn", "recv"), "late");
+    await holder.end();
+    a.close();
+  },
+);
+
+testBoth(
   "an end whose peer has closed leaves no port behind when it moves again",
   async () => {
     const [a, b] = Pipe<Any>();

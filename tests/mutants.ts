@@ -183,7 +183,29 @@ const MUTANTS: Mutant[] = [
   ],
   ["_link.ts", "this.#messages = this.#weight = 0;", "", "wire"],
   ["_link.ts", "link.#eager = true;", "", "connection"],
+  [
+    "_link.ts",
+    "if (this.#out && this.#out.posted > 0) this.start();",
+    "",
+    "moving",
+  ],
   ["_handoff.ts", "held[number] = part;", "", "lifetime"],
+  // put_many lines up at once.
+  [
+    "_client.ts",
+    "if (call.batch) this.#giveUpAll(call.batch, error);",
+    "",
+    "queue",
+  ],
+  ["_client.ts", "if (call.givenUp) throw call.reason;", "", "queue"],
+  ["_client.ts", "of waiting.reverse())", "of waiting)", "queue"],
+  ["_client.ts", "if (batch.at(-1)?.givenUp) return;", "", "queue"],
+  [
+    "_core.ts",
+    "// It may have given up a place, all that was missing.\n        if (handle.closed) this.#confirmClose(handle);",
+    "",
+    "queue_model",
+  ],
   ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
   [
     "_link.ts",

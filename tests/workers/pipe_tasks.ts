@@ -2,7 +2,7 @@
 
 import type { Connection } from "../../mod.ts";
 import { EOFError, Pipe, unpack } from "../../mod.ts";
-import { force, travelLoses } from "../../_endpoint.ts";
+import { force, liveHolds, travelLoses, turn } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
 
@@ -194,6 +194,17 @@ export async function moveUnread(
   if (travelLoses()) await sent;
   if (end) exit();
   await new Promise(() => {});
+}
+
+/** Reads one message, so that the end is in use, passes it on, and waits until nothing is left to be forwarded. */
+export async function readAndPassOn(
+  { conn, via, replug }: { conn: Any; via: Any; replug: boolean },
+): Promise<void> {
+  force.replug = replug;
+  await conn.recv();
+  await via.send({ conn });
+  via.close();
+  while (liveHolds() > 0) await turn();
 }
 
 interface Order {
