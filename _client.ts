@@ -131,17 +131,6 @@ class Call extends Waiter<any> {
   }
 }
 
-/** Why an item of a `put_many` cannot be put. */
-class Refused {
-  readonly why: unknown;
-  constructor(why: unknown) {
-    this.why = why;
-  }
-}
-
-/** A part of a `put_many`: copies of items that line up together, or one other item. */
-type Step = unknown[] | Draft | Refused;
-
 /** The most items of an iterable before timers and signals have their turn: it may never end. */
 const SPELL = 1024;
 
@@ -363,7 +352,7 @@ export class Client implements Endpoint {
     this.#running++;
     try {
       const list = listOf(items);
-      if (list) return await this.#putRest(this.#putNow(list), timeout, signal);
+      if (list) return await this.#putList(list, timeout, signal);
       for (const item of items) {
         if (++spell % SPELL === 0) {
           await turn();
@@ -378,32 +367,39 @@ export class Client implements Endpoint {
     }
   }
 
-  /** Puts what is left of a list. All of it lines up at once: no later put overtakes it. */
-  async #putRest(
-    rest: Step[],
+  /** Puts what there is room for. The rest lines up at once, as it is now: no later put overtakes it. */
+  async #putList(
+    items: unknown[],
     timeout: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    let at = 0;
+    const words = this.#words;
+    while (
+      at < items.length && words && this.#drafts === 0 &&
+      Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
+    ) {
+      this.#putAdmitted(items[at++], undefined);
+    }
     const batch: Call[] = [];
-    const lineUp = (items: unknown[], draft?: Draft) => {
+    const lineUp = (copies: unknown[], draft?: Draft) => {
       if (batch.at(-1)?.givenUp) return; // one before it could not be put
       // No slot: what is not stored at one moment, only the owner can end.
       const call = this.#call("put", timeout, signal, false);
       call.batch = batch;
       batch.push(call);
-      this.#lineUp(call, true, items, draft);
+      this.#lineUp(call, true, copies, draft);
     };
-    let refused: Refused | undefined;
+    let refused: { why: unknown } | undefined;
     try {
-      for (const step of rest) {
-        if (step instanceof Refused) throw step.why;
+      for (const step of stepsOf(items.slice(at), (why) => refused = { why })) {
         if (step instanceof Draft) lineUp([], step);
         else if (this.#drafts === 0) lineUp(step);
         // Nothing overtakes a put that keeps its place.
         else for (const item of step) lineUp([], prepare(item, undefined));
       }
-    } catch (error) {
-      refused = new Refused(error);
+    } catch (why) {
+      refused = { why };
     }
     const giveUp = (why: GiveUp) =>
       this.#giveUpAll(
@@ -435,35 +431,6 @@ export class Client implements Endpoint {
       this.#owner.post([CLOSE]);
     }
     this.#closeIfEnded();
-  }
-
-  /** Puts what there is room for; returns the rest as it is now: copies that line up together, drafts, and what cannot be put. */
-  #putNow(items: unknown[]): Step[] {
-    let at = 0;
-    const words = this.#words;
-    while (
-      at < items.length && words && this.#drafts === 0 &&
-      Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
-    ) {
-      this.#putAdmitted(items[at++], undefined);
-    }
-    const rest: Step[] = [];
-    let run: unknown[] | undefined;
-    for (const item of items.slice(at)) {
-      try {
-        const copy = snapshot(item);
-        if (!run) rest.push(run = []);
-        run.push(copy);
-      } catch {
-        run = undefined;
-        try {
-          rest.push(prepare(item, undefined));
-        } catch (refusal) {
-          rest.push(new Refused(refusal));
-        }
-      }
-    }
-    return rest;
   }
 
   // --- Getting -------------------------------------------------------------------
@@ -977,6 +944,31 @@ function listOf(items: Iterable<unknown>): unknown[] | undefined {
   if (Array.isArray(items)) return items;
   const { length, size } = items as { length?: unknown; size?: unknown };
   return typeof (length ?? size) === "number" ? [...items] : undefined;
+}
+
+/** What to line up for some items, as they are now: runs of copies, and drafts; ends before one that cannot be put. */
+function stepsOf(
+  items: unknown[],
+  refuse: (why: unknown) => void,
+): (unknown[] | Draft)[] {
+  const steps: (unknown[] | Draft)[] = [];
+  let run: unknown[] | undefined;
+  for (const item of items) {
+    try {
+      const copy = snapshot(item);
+      if (!run) steps.push(run = []);
+      run.push(copy);
+    } catch {
+      run = undefined;
+      try {
+        steps.push(prepare(item, undefined));
+      } catch (why) {
+        refuse(why);
+        break;
+      }
+    }
+  }
+  return steps;
 }
 
 function allDone(words: Int32Array): boolean {

@@ -406,8 +406,8 @@ const MUTANTS: Mutant[] = [
   // put_many: as it was at the call.
   [
     "_client.ts",
-    "rest.push(prepare(item, undefined));",
-    "rest.push(item);",
+    "steps.push(prepare(item, undefined));",
+    "steps.push([item]);",
     "queue",
   ],
   [
