@@ -383,7 +383,6 @@ export class Client implements Endpoint {
     }
     const batch: Call[] = [];
     const lineUp = (copies: unknown[], draft?: Draft) => {
-      if (batch.at(-1)?.givenUp) return; // one before it could not be put
       // No slot: what is not stored at one moment, only the owner can end.
       const call = this.#call("put", timeout, signal, false);
       call.batch = batch;
@@ -413,14 +412,14 @@ export class Client implements Endpoint {
     if (refused) throw refused.why;
   }
 
-  /** Gives up what waits of a `put_many`, the last first: what is stored by then has no gap. */
+  /** Gives up what waits of a `put_many`: places that still come are given back, so what is stored has no gap. */
   #giveUpAll(batch: Call[], reason: unknown): void {
     const waiting = batch.filter((call) => !call.done && !call.givenUp);
     for (const call of waiting) {
       call.givenUp = true;
       call.reason = reason;
     }
-    for (const { id } of waiting.reverse()) this.#owner.post([CANCEL, id]);
+    for (const { id } of waiting) this.#owner.post([CANCEL, id]);
   }
 
   /** A `put_many` has ended: what waited for that goes on. */

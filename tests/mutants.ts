@@ -198,13 +198,11 @@ const MUTANTS: Mutant[] = [
     "queue",
   ],
   ["_client.ts", "if (call.givenUp) throw call.reason;", "", "queue"],
-  ["_client.ts", "of waiting.reverse())", "of waiting)", "queue"],
-  ["_client.ts", "if (batch.at(-1)?.givenUp) return;", "", "queue"],
   [
     "_core.ts",
     "// It may have given up a place, all that was missing.\n        if (handle.closed) this.#confirmClose(handle);",
     "",
-    "queue_model",
+    "queue",
   ],
   ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
   [

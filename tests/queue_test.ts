@@ -883,9 +883,15 @@ queueTest(
     assertEquals(await q.get(), 0);
     assertStringIncludes(`${await put}`, "OSError");
     assertEquals(await q.qsize(), 0);
-    q.close();
-    await q.join_thread();
+    // Nor does a close that waits for such a put wait for ever.
+    await q.put(0);
+    const late = outcome(q.put([a]));
     a.close();
+    q.close();
+    const joined = q.join_thread();
+    assertEquals(await owner.call("q", "get"), 0);
+    assertStringIncludes(`${await late}`, "OSError");
+    await joined;
     await owner.end();
   },
   { needs: ["workers"] },
