@@ -5,6 +5,11 @@ export type Form = "bare" | "tagged" | "text";
 
 const TAG = 1;
 
+/** Of the shared words of a bound: how many items have been taken. */
+export const TAKEN = 0;
+/** And whether the next one is to be told. */
+export const BELL = 16;
+
 /** A value as it is posted. */
 export function fold(form: Form, value: unknown): unknown {
   if (form === "bare") return value;

@@ -2,7 +2,7 @@
 //
 //     deno run -A bench/_limits.ts [where comlink is]      or with bun, or node
 
-import { fold, type Form } from "./_forms.ts";
+import { BELL, fold, type Form, TAKEN } from "./_forms.ts";
 import { measure, rate, type Way } from "./_rows.ts";
 import { type Thread, thread } from "./_threads.ts";
 import type { Job } from "./workers/limits.ts";
@@ -310,6 +310,57 @@ await show("round trip, integer", [
   ["bare, awaited", () => roundTrips("bare", 5, "awaited")],
   ["tagged, awaited", () => roundTrips("tagged", 5, "awaited")],
   ["text, awaited", () => roundTrips("text", 5, "awaited")],
+]);
+
+// --- A bound ------------------------------------------------------------------------------
+
+/** Items that share posts, taken one by one with `await`; at most `most` that have not been taken. */
+async function bounded(most: number): Promise<Way> {
+  const count = 200_000;
+  const each = 32;
+  const { post } = await (worker ??= thread("limits.ts"));
+  const { port1, port2 } = new MessageChannel();
+  const words = new Int32Array(new SharedArrayBuffer(128));
+  let wake: (data: unknown) => void;
+  port1.onmessage = ({ data }) => wake(data);
+  const woken = () => new Promise<unknown>((done) => wake = done);
+  const job: Job = {
+    port: port2,
+    form: "text",
+    echo: false,
+    count,
+    bound: words,
+  };
+  post(job, [port2]);
+  return {
+    round: () =>
+      rate(count, async () => {
+        Atomics.store(words, TAKEN, 0);
+        let frame: unknown[] = [];
+        const flush = () => {
+          if (frame.length > 0) port1.postMessage(fold("text", frame));
+          frame = [];
+        };
+        for (let i = 0; i < count; i++) {
+          while (i - Atomics.load(words, TAKEN) >= most) {
+            flush();
+            Atomics.store(words, BELL, 1);
+            if (i - Atomics.load(words, TAKEN) >= most) await woken();
+          }
+          frame.push({ id: i, name: "xiao" });
+          if (frame.length === each) flush();
+          await undefined;
+        }
+        flush();
+        while (await woken() !== count);
+      }),
+    end: () => port1.close(),
+  };
+}
+
+await show("32 in a post, each awaited", [
+  ["no bound", () => bounded(Infinity)],
+  ["at most 1000", () => bounded(1000)],
 ]);
 
 /** Copies that wait in a plain array, taken with `await`. */

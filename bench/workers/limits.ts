@@ -1,6 +1,6 @@
 // The other side of `_limits.ts`: a bare port that unfolds the frame, and answers or counts.
 
-import { fold, type Form, unfold } from "../_forms.ts";
+import { BELL, fold, type Form, TAKEN, unfold } from "../_forms.ts";
 import { listen } from "../_threads.ts";
 
 /** What this worker is told to do. */
@@ -17,6 +17,8 @@ export interface Job {
   part?: number;
   /** Not that: asks for each item, waits for it, and says or not that it has it. */
   ask?: "plain" | "acknowledged";
+  /** Takes what frames hold one by one, and counts it in shared words. */
+  bound?: Int32Array;
   /** Takes each frame out of a promise. */
   promised?: boolean;
   /** Copies its bytes out; `back`: and answers with their buffers. */
@@ -60,7 +62,37 @@ async function ask(port: MessagePort, acknowledges: boolean): Promise<void> {
   }
 }
 
+/** Takes items one by one; rings when it is asked to. */
+function takeBounded({ port, form, count, bound: words }: Job): void {
+  const came: unknown[][] = [];
+  let wake: (() => void) | undefined;
+  port.onmessage = ({ data }) => {
+    came.push(unfold(form, data) as unknown[]);
+    wake?.();
+  };
+  const take = async () => {
+    for (let seen = 0;;) {
+      const items = came.shift();
+      if (!items) {
+        await new Promise<void>((done) => wake = done);
+        continue;
+      }
+      for (const item of items) {
+        await Promise.resolve(item);
+        Atomics.add(words!, TAKEN, 1);
+        if (Atomics.load(words!, BELL) === 1) {
+          Atomics.store(words!, BELL, 0);
+          port.postMessage(0);
+        }
+        if (++seen % count === 0) port.postMessage(count);
+      }
+    }
+  };
+  take();
+}
+
 listen((data) => {
+  if ((data as Job).bound) return takeBounded(data as Job);
   const { port, form, echo, count, awaits = false, part = 0 } = data as Job;
   const how = (data as Job).ask;
   if (how) return void ask(port, how === "acknowledged");
