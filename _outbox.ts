@@ -123,13 +123,6 @@ export class Outbox {
     }
   }
 
-  /** Sends a frame by itself, in its turn. */
-  pushFrame(frame: unknown[], transfer?: Transferable[]): void {
-    this.flush();
-    this.#post(frame, transfer);
-    this.#heat();
-  }
-
   /** Sends what was made of a value with endpoints or transferred parts in it. */
   pushParcel(
     frame: unknown[],
@@ -140,8 +133,10 @@ export class Outbox {
     for (const part of transfer) {
       if (part instanceof ArrayBuffer) weight += part.byteLength;
     }
-    this.pushFrame([...frame, weight], transfer);
+    this.flush();
+    this.#post([...frame, weight], transfer);
     this.#weighed(weight);
+    this.#heat();
   }
 
   #alone(value: unknown): void {
