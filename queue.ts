@@ -245,8 +245,9 @@ export class Queue<T = unknown> {
    * Puts several items, in order, waiting for room as needed. Many items share
    * posts: much faster than one `put` each. Beyond Python.
    *
-   * @param items A collection with a `length` or `size` is put as it is now; any
-   * other iterable is read as there is room.
+   * @param items A collection with a `length` or `size` is put as it is now, and
+   * what is put later comes behind it; any other iterable is read as there is
+   * room, and later puts may come in between.
    * @param options `timeout`: how long all of it may take, in milliseconds;
    * `signal`: ends the wait.
    * @returns Resolves when all items are in the queue.
