@@ -342,6 +342,8 @@ export class OpenPort {
     this.#listener = listener;
     if (this.started || !this.open) return;
     this.started = true;
+    // Where ends are replugged: the other end may use another port already.
+    if (!startedPortsTravel() && !this.#receiveQueued()) return;
     if (this.dead) return queueMicrotask(this.#bequeath);
     const { raw } = this;
     raw.addEventListener("message", this.#onMessage);
@@ -354,13 +356,18 @@ export class OpenPort {
 
   /** The other side had gone before the start: no event will tell of what it sent. */
   readonly #bequeath = (): void => {
-    if (!this.open) return;
+    if (this.#receiveQueued()) this.#listener!.gone(this);
+  };
+
+  /** Receives what is queued; returns whether the port is still open. */
+  #receiveQueued(): boolean {
+    if (!this.open) return false;
     for (const message of queuedIn(this.raw)) {
       this.#receive(message);
-      if (!this.open) return;
+      if (!this.open) return false;
     }
-    this.#listener!.gone(this);
-  };
+    return true;
+  }
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
   post(frame: unknown, transfer?: Transferable[]): void {
@@ -668,7 +675,7 @@ export function beforeTravel(
 /**
  * Node refuses to transfer a port whose other side is gone and that has
  * nothing unread, as may come to pass while a message waits to be passed on.
- * Puts another in the place of each such port, with something unread.
+ * Puts another in the place of each such port, whose other side goes later.
  */
 export function replaceLost(message: unknown, ports: Transferable[]): void {
   if (!workerThreads?.receiveMessageOnPort || dressing()) return;
@@ -688,8 +695,7 @@ function movable(raw: MessagePort): MessagePort {
     return moved(raw);
   } catch {
     const { port1, port2 } = channel();
-    port1.postMessage([HELLO]); // says nothing to whoever reads it
-    closeMethod!.call(port1);
+    turn().then(() => closeMethod!.call(port1)); // by then it has been posted
     return port2;
   }
 }

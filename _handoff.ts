@@ -92,14 +92,9 @@ function copyWith<T extends object>(
   other: (part: object, holder: object, key: string) => unknown,
 ): T {
   const copies = new Map<object, object>();
-  const copy = (original: object): object => {
+  const begin = (original: object): object => {
     const made = isList(original) ? new Array(original.length) : {};
     copies.set(original, made);
-    // Keys, not indices: holes stay holes, named properties go along.
-    for (const key of Object.keys(original)) {
-      const field = (original as Record<string, unknown>)[key];
-      set(made, key, isObject(field) ? part(field, made, key) : field);
-    }
     return made;
   };
   const part = (field: object, holder: object, key: string): unknown => {
@@ -107,22 +102,28 @@ function copyWith<T extends object>(
     if (known !== undefined) return known;
     // A proxy is for the platform to refuse.
     const plain = !isProxy(field) && (isList(field) || isPlain(field));
-    return plain ? copy(field) : other(field, holder, key);
+    return plain ? begin(field) : other(field, holder, key);
   };
-  return copy(root) as T;
+  const copy = begin(root) as T;
+  // Grows as it goes: there may be more levels than calls have room on the stack.
+  for (const [original, made] of copies) {
+    // Keys, not indices: holes stay holes, named properties go along.
+    for (const key of Object.keys(original)) {
+      const field = (original as Record<string, unknown>)[key];
+      set(made, key, isObject(field) ? part(field, made, key) : field);
+    }
+  }
+  return copy;
 }
 
-/** Sets an own property, also one that is called `__proto__`. */
+/** Sets an own property, whatever is inherited under its name. */
 function set(target: object, key: string, value: unknown): void {
-  if (key !== "__proto__") (target as Record<string, unknown>)[key] = value;
-  else {
-    Object.defineProperty(target, key, {
-      value,
-      enumerable: true,
-      configurable: true,
-      writable: true,
-    });
-  }
+  Object.defineProperty(target, key, {
+    value,
+    enumerable: true,
+    configurable: true,
+    writable: true,
+  });
 }
 
 /**

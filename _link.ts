@@ -110,14 +110,28 @@ function isReplug(
     isCount(frame[2]) && isCount(frame[3]);
 }
 
-/** Passes on what is still on its way to an end that was replugged. */
-function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
+/**
+ * Passes on what is still on its way to an end that was replugged; keeps the
+ * thread alive until then. A peer that was never heard of has not been used,
+ * and when it is, it uses the new port.
+ */
+async function forward(
+  from: OpenPort[],
+  to: OpenPort,
+  out: OpenPort,
+  heard: boolean,
+): Promise<void> {
   hold();
+  let holding = true;
+  const letGo = () => {
+    if (holding) release();
+    holding = false;
+  };
   const end = (last?: Frame) => {
     to.post(last ?? [LAST], last && transferOfFrame(last));
     to.close();
     for (const port of from) port.close();
-    release();
+    letGo();
   };
   const next = () => {
     from.shift()!.close();
@@ -126,6 +140,7 @@ function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
   };
   const reader: PortListener = {
     frame(_, frame) {
+      heard = true;
       if (frame[0] === LAST) next();
       else if (frame[0] === EOF || isReplug(frame)) end(frame);
       else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
@@ -138,6 +153,9 @@ function forward(from: OpenPort[], to: OpenPort, out: OpenPort): void {
     },
   };
   from[0]!.start(reader);
+  // It may have begun in the moment in which this end left.
+  await settled(() => heard);
+  if (!heard) letGo();
 }
 
 /** A pending receive: of an object, or of bytes, which `consume` makes the result of. */
@@ -271,6 +289,7 @@ export class Link implements Endpoint {
     transfer: readonly Transferable[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    this.#open();
     if (this.gone) {
       // As in Python, what cannot be sent to anybody says so first.
       if (!transfer?.length) prepare(value, undefined, this.pipe);
@@ -296,15 +315,19 @@ export class Link implements Endpoint {
   }
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    this.#open();
     if (this.gone) throw brokenPipe();
     this.#outbox.pushBytes(bytes);
     return this.#sent(signal);
   }
 
+  /** As long as both are here this end hears of the other without its port. */
+  #open(): void {
+    if (!this.sibling) this.start();
+  }
+
   #sent(signal: AbortSignal | undefined): Promise<void> {
     this.#messages++;
-    // As long as both are here this end hears of the other without its port.
-    if (!this.sibling) this.start();
     const sent = noticed(this.#hasRoom() ? DONE : this.#waitForRoom(signal));
     return this.#starting === undefined ? sent : this.#firstSent(sent);
   }
@@ -377,10 +400,10 @@ export class Link implements Endpoint {
     consume: ((message: ByteMessage) => T) | undefined,
     signal: AbortSignal | undefined,
   ): Promise<T> {
+    this.start(); // also to hear of sends that wait
     if (this.receivers.first === undefined) {
       const next = this.#inbox.next;
       if (next !== undefined) {
-        this.start(); // to hear of sends that wait
         return Promise.resolve(this.#take(next, consume));
       }
       if (this.eof) throw endOfFile();
@@ -390,7 +413,6 @@ export class Link implements Endpoint {
 
   #wait<T>(waiter: Receive<T>, signal: AbortSignal | undefined): Promise<T> {
     this.#waited = true;
-    this.start();
     this.receivers.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
     return waiter.promise;
@@ -469,8 +491,8 @@ export class Link implements Endpoint {
   /** Calls `look` whenever this end is ready, and when it can be read no more. */
   watch(look: (error?: OSError) => void): void {
     this.#waited = true;
-    this.start();
     this.#watchers.add(look);
+    this.start();
   }
 
   /** Takes a {@linkcode watch} back. */
@@ -648,10 +670,10 @@ export class Link implements Endpoint {
   /** Ends every call that waits here. */
   #leave(why: string): void {
     this.closed = true;
-    this.#part();
     this.#refuse(why);
     // Their messages have been posted: they arrive whatever happens here.
     this.#freeSenders();
+    this.#part();
   }
 
   /** Throws when this end cannot travel, or not through the given pipe. */
@@ -725,7 +747,8 @@ export class Link implements Endpoint {
     out.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
     near.watch.peer = out.watch.peer;
     if (!this.#sources.includes(out)) out.close();
-    forward(this.#sources, feed, out);
+    const heard = this.#moves > 1 || out.watch.received > 0;
+    forward(this.#sources, feed, out, heard);
     this.#out = near;
     this.#sources = [drain, near];
   }

@@ -26,6 +26,7 @@ const originals: (object | undefined)[] = [];
 const copies: (object | undefined)[] = [];
 let count = 0;
 let busy = false;
+let isFinal = false;
 let size = 0;
 /** What would not come back from JSON the same, or not faster. */
 let odd = 0;
@@ -43,23 +44,23 @@ export function copiedSize(): number {
 
 /** Whether JSON gives the last copy back as it is, and is worth it. */
 export function copiedIsText(): boolean {
-  return odd <= MOST_FRACTIONS && size <= MOST_TEXT && !jsonIsChanged();
+  return odd <= MOST_FRACTIONS && size <= MOST_TEXT;
 }
 
-/** Whether someone has taught all lists, or all objects, to tell JSON something else. */
-function jsonIsChanged(): boolean {
-  return "toJSON" in Array.prototype;
+/** A frame that consists of what JSON gives back as it is, as text; not where someone has taught all lists, or all objects, to tell JSON something else. */
+export function textOf(frame: unknown[]): string | unknown[] {
+  return "toJSON" in Array.prototype ? frame : JSON.stringify(frame);
 }
 
-/** A frame that consists of what JSON gives back as it is, as text. */
-export function textOf(frame: unknown[]): string {
-  return JSON.stringify(frame);
-}
-
-/** A copy of plain data with identity and cycles kept, or {@linkcode NOT_PLAIN}. */
-export function copyPlain(value: unknown): unknown {
+/**
+ * A copy of plain data with identity and cycles kept, or {@linkcode NOT_PLAIN}.
+ *
+ * @param final It is not posted, which would leave out what has a symbol as its key.
+ */
+export function copyPlain(value: unknown, final = false): unknown {
   if (busy) return NOT_PLAIN;
   size = odd = 0;
+  isFinal = final;
   if (typeof value !== "object" || value === null) return copyLeaf(value);
   if (polluted()) return NOT_PLAIN;
   busy = true;
@@ -113,23 +114,26 @@ function enter(value: object, copy: object): void {
   size += 16;
 }
 
-/** Whether a value is a list, and none of a class of its own. */
+/** Whether a value is a list, of whatever realm, and none of a class of its own. */
 export function isList(value: unknown): value is unknown[] {
-  return Array.isArray(value) &&
-    Object.getPrototypeOf(value) === Array.prototype;
+  return Array.isArray(value) && Array.isArray(Object.getPrototypeOf(value));
 }
 
-/** Whether an object is a plain one; `arguments`, and an error or a module with the prototype of one, are not. */
+/** Whether an object is a plain one, of whatever realm; `arguments`, and an error or a module with the prototype of one, are not. */
 export function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
-  return (prototype === Object.prototype || prototype === null) &&
+  return (prototype === Object.prototype || prototype === null ||
+    Object.getPrototypeOf(prototype) === null) &&
     toString.call(value) === "[object Object]";
 }
 
 function copyObject(value: object): unknown {
   if (count === MOST_OBJECTS || isProxy(value)) return NOT_PLAIN;
-  if (isList(value)) return copyArray(value);
+  if (Array.isArray(value)) return copyArray(value);
   if (!isPlain(value)) return NOT_PLAIN;
+  if (isFinal && Object.getOwnPropertySymbols(value).length > 0) {
+    return NOT_PLAIN;
+  }
   // First a shallow copy, which engines make at once, and reads each getter once.
   const copy: Record<string, unknown> = { ...value };
   enter(value, copy);
@@ -145,7 +149,10 @@ function copyObject(value: object): unknown {
 
 function copyArray(value: unknown[]): unknown {
   const { length } = value;
-  if (length > MOST_ELEMENTS) return NOT_PLAIN;
+  if (
+    length > MOST_ELEMENTS ||
+    Object.getPrototypeOf(value) !== Array.prototype
+  ) return NOT_PLAIN;
   // Holes and named properties are for the platform.
   if (Object.keys(value).length !== length) return NOT_PLAIN;
   const copy = value.slice();
@@ -205,7 +212,7 @@ export function snapshot(value: unknown): unknown {
 
 /** A copy of an item for the store; {@linkcode Odd}, unless it can travel as text. */
 export function stored(value: unknown): unknown {
-  const copy = copyPlain(value);
+  const copy = copyPlain(value, true);
   if (copy === NOT_PLAIN) return new Odd(structuredClone(value));
   return copiedIsText() ? copy : new Odd(copy);
 }

@@ -580,12 +580,14 @@ function viewOf(buffer: BytesLike, what: string): Uint8Array {
   if (ArrayBuffer.isView(buffer)) {
     return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   }
-  if (
-    buffer instanceof ArrayBuffer ||
-    (typeof SharedArrayBuffer === "function" &&
-      buffer instanceof SharedArrayBuffer)
-  ) return new Uint8Array(buffer);
-  throw new TypeError(`Cannot ${what}: a buffer or a view of one is required`);
+  try {
+    // It takes buffers only, of whatever realm, and none that is detached.
+    return new Uint8Array(new DataView(buffer).buffer);
+  } catch {
+    throw new TypeError(
+      `Cannot ${what}: a buffer or a view of one is required`,
+    );
+  }
 }
 
 function part(

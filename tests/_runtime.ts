@@ -85,7 +85,7 @@ export function env(name: string): string | undefined {
   return (globals.testEnv ?? globals.process?.env)?.[name];
 }
 
-/** A built-in module of Node, in Node only. */
+/** A built-in module of Node, in Deno, Bun and Node only. */
 export function builtin<T>(name: string): T {
   return globals.process?.getBuiltinModule?.(name) as T;
 }

@@ -6,6 +6,7 @@ import {
 } from "@std/assert";
 import { PIPE_TASKS } from "./_agent.ts";
 import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
+import { builtin } from "./_runtime.ts";
 import {
   BrokenPipeError,
   BufferTooShort,
@@ -207,6 +208,20 @@ test("send_bytes() checks its arguments, and sends nothing then", async () => {
     assertEquals(lengths, [0, 0, 0, 1, 4, 4]);
   });
 });
+
+test("buffers of another realm are buffers", async () => {
+  const vm = builtin<{ runInNewContext(code: string): Any }>("node:vm");
+  await withPipe(async (a, b) => {
+    for (const kind of ["ArrayBuffer", "SharedArrayBuffer"]) {
+      const buffer = vm.runInNewContext(`new ${kind}(3)`);
+      new Uint8Array(buffer).set([1, 2, 3]);
+      await a.send_bytes(buffer);
+      new Uint8Array(buffer).fill(0);
+      assertEquals(await b.recv_bytes_into(buffer), 3);
+      assertEquals([...new Uint8Array(buffer)], [1, 2, 3]);
+    }
+  });
+}, { needs: ["processes"] });
 
 test("send_bytes() of a detached buffer is a TypeError", async () => {
   await withPipe(async (a, b) => {

@@ -1,4 +1,4 @@
-import { abilities, runtime } from "./_runtime.ts";
+import { abilities, builtin, runtime } from "./_runtime.ts";
 import {
   assert,
   assertEquals,
@@ -821,6 +821,52 @@ testBoth(
 );
 
 testBoth(
+  "an end that was never used keeps no mover of its other end alive, and sends past it",
+  async (replug) => {
+    const [a, conn] = Pipe<Any>();
+    const [via, there] = Pipe<Any>();
+    const holder = new Agent();
+    await holder.take("via", there);
+    const args = { conn, via, replug };
+    const mover = spawnTask("sendAndPassOn", args, {
+      module: PIPE_TASKS,
+      linger: true,
+    });
+    await mover.result;
+    await mover.worker.terminate();
+    await holder.order("receive", "via", { to: "conn" });
+    await a.send("to its new holder");
+    assertEquals(await holder.call("conn", "recv"), "to its new holder");
+    assertEquals(await a.recv(), "from its mover");
+    await holder.end();
+    await assertRejects(() => a.recv(), EOFError);
+    a.close();
+  },
+  WORKERS,
+  { needs: ["processes", "workers"] }, // what a port holds cannot be looked at in browsers
+);
+
+testBoth(
+  "a port of the user's own that is passed on unread, its other side closed, says nothing",
+  async () => {
+    const { port1, port2 } = new MessageChannel();
+    const [a, b] = Pipe<Any>();
+    await a.send({ port2 }, { transfer: [port2] });
+    await b.poll(null);
+    port1.close();
+    await turn();
+    const end = await local(b);
+    const { port2: port } = await end.recv();
+    const heard: unknown[] = [];
+    port.onmessage = ({ data }: Any) => heard.push(data);
+    for (let i = 0; i < 40; i++) await turn();
+    assertEquals(heard, []);
+    port.close();
+    close(a, end);
+  },
+);
+
+testBoth(
   "an end whose peer has closed leaves no port behind when it moves again",
   async () => {
     const [a, b] = Pipe<Any>();
@@ -843,6 +889,42 @@ testBoth("what was read before a move makes room for the sender", async () => {
     if (i % 100 === 99) end = await local(end);
   }
   close(a, end);
+});
+
+test(
+  "an endpoint travels in plain objects and arrays of another realm",
+  async () => {
+    const vm = builtin<{ runInNewContext(code: string): Any }>("node:vm");
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const [object, list] = ["({})", "[0]"].map((code) =>
+      vm.runInNewContext(code)
+    );
+    object.list = list;
+    list[0] = c;
+    await a.send(object);
+    const got = await b.recv();
+    await got.list[0].send(1);
+    assertEquals(await d.recv(), 1);
+    close(a, b, got.list[0], d);
+  },
+  { needs: ["processes"] },
+);
+
+test("a key beside an endpoint may be one that every object has", async () => {
+  const [a, b] = Pipe<Any>();
+  const [c, d] = Pipe<Any>();
+  const proto = Object.prototype as Any;
+  Object.defineProperty(proto, "fixed", { configurable: true, value: 1 });
+  try {
+    await a.send({ fixed: 2, c });
+    const got = await b.recv();
+    assertEquals([Object.keys(got), got.fixed], [["fixed", "c"], 2]);
+    close(got.c);
+  } finally {
+    delete proto.fixed;
+  }
+  close(a, b, d);
 });
 
 test("a key __proto__ beside an endpoint stays a key", async () => {

@@ -294,6 +294,7 @@ handleTest(
       "x".repeat(200_000),
       Object.create(null),
       { ["__proto__"]: 1 },
+      { a: 1, [Symbol("s")]: () => {}, b: { [Symbol("t")]: 1 } },
     ];
     for (const item of items) {
       await q.put(item);

@@ -2,7 +2,9 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { Random, seed, test } from "./_harness.ts";
-import { Pipe } from "../mod.ts";
+import { Pipe, type Queue } from "../mod.ts";
+import { Agent } from "./_agent.ts";
+import { Holder } from "./_holder.ts";
 
 function leaf(random: Random): unknown {
   const leaves = [undefined, null, -0, NaN, 1, "", "名", true, 10n, Infinity];
@@ -172,6 +174,41 @@ test("a toJSON that everything has changes nothing", async () => {
     b.close();
   }
 });
+
+test(
+  "a toJSON that everything has changes nothing between threads",
+  async () => {
+    const agent = new Agent();
+    const [a, b] = Pipe<number>();
+    await agent.take("b", b);
+    const owner = new Holder();
+    await owner.make("q", 2);
+    const q = await owner.give<Queue<number>>("q");
+    const proto = Array.prototype as { toJSON?: () => string };
+    Object.defineProperty(proto, "toJSON", {
+      configurable: true,
+      value: () => "changed",
+    });
+    try {
+      for (let i = 0; i < 600; i++) { // more than a window
+        const sent = agent.call("b", "send", i);
+        assertEquals(await a.recv(), i);
+        await sent;
+      }
+      for (let i = 0; i < 10; i++) {
+        await q.put(i);
+        assertEquals(await q.get(), i);
+      }
+    } finally {
+      delete proto.toJSON;
+    }
+    a.close();
+    q.close();
+    await agent.end();
+    await owner.end();
+  },
+  { needs: ["workers"] },
+);
 
 test("a key that every object has changes nothing", async () => {
   const [a, b] = Pipe<object>();

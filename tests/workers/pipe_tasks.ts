@@ -196,12 +196,27 @@ export async function moveUnread(
   await new Promise(() => {});
 }
 
-/** Reads one message, so that the end is in use, passes it on, and waits until nothing is left to be forwarded. */
-export async function readAndPassOn(
-  { conn, via, replug }: { conn: Any; via: Any; replug: boolean },
-): Promise<void> {
-  force.replug = replug;
-  await conn.recv();
+interface PassOn {
+  conn: Any;
+  via: Any;
+  replug: boolean;
+}
+
+/** Reads one message, so that the end is in use, passes it on, and waits until nothing keeps this thread alive. */
+export async function readAndPassOn(args: PassOn): Promise<void> {
+  force.replug = args.replug;
+  await args.conn.recv();
+  await passOn(args);
+}
+
+/** Likewise, but sends one. */
+export async function sendAndPassOn(args: PassOn): Promise<void> {
+  force.replug = args.replug;
+  await args.conn.send("from its mover");
+  await passOn(args);
+}
+
+async function passOn({ conn, via }: PassOn): Promise<void> {
   await via.send({ conn });
   via.close();
   while (liveHolds() > 0) await turn();
