@@ -43,7 +43,7 @@ import {
 } from "./_handoff.ts";
 import { NOTHING } from "./_core.ts";
 import { DONE as SENT } from "./_outbox.ts";
-import { snapshot } from "./_snapshot.ts";
+import { isList, snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter, WaitList } from "./_waiters.ts";
 import {
   ACCEPT,
@@ -69,9 +69,9 @@ import {
 } from "./_wire.ts";
 import {
   ADMITTED,
+  allDone,
   BACK,
   BELL,
-  DONE,
   DROPPED,
   endSlot,
   finishTask,
@@ -91,6 +91,7 @@ import {
   sizeOf,
   STATE,
   TAIL,
+  WANTED,
 } from "./_words.ts";
 
 /** The way to the owner. */
@@ -297,7 +298,7 @@ export class Client implements Endpoint {
     const words = this.#words;
     const mine = this.#mine;
     if (words) {
-      // Side by side: a thread is not terminated between the two.
+      // Side by side.
       Atomics.add(mine!, OFFERED, 1);
       Atomics.add(words, PUTS, 1);
     }
@@ -488,11 +489,12 @@ export class Client implements Endpoint {
   #claimCopies(max: number): number {
     let count: number;
     while ((count = this.#claimable(max)) > 0) {
-      const next = (this.#index + count) | 0;
-      if (
-        Atomics.compareExchange(this.#words!, HEAD, this.#index, next) ===
-          this.#index
-      ) {
+      const words = this.#words!;
+      const index = this.#index;
+      const next = (index + count) | 0;
+      if (Atomics.compareExchange(words, HEAD, index, next) === index) {
+        // Side by side, as below: a thread is terminated where a function begins, not between the two.
+        Atomics.add(words, GOT, count);
         this.#at += count;
         this.#index = next;
         this.#claimed(count);
@@ -535,7 +537,6 @@ export class Client implements Endpoint {
 
   /** After a claim: the owner may wait for it, or be asked for more. */
   #claimed(count: number): void {
-    Atomics.add(this.#words!, GOT, count);
     Atomics.add(this.#mine!, HITS, count);
     this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
@@ -641,6 +642,8 @@ export class Client implements Endpoint {
     const late = why === "timeout" && kind === "get" &&
       (!this.#words || sizeOf(this.#words) > 0);
     const ended = slot > 0 && !late && endSlot(this.#mine!, slot, id);
+    // At once, side by side: no put may be refused for one that waits no more.
+    if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
     if (slot > 0 && !late && !ended && Atomics.load(this.#mine!, slot) === 0) {
       return; // Served already: the answer is on its way.
     }
@@ -649,8 +652,6 @@ export class Client implements Endpoint {
     call.reason = why === "abort"
       ? signal!.reason
       : refusal(kind, kind === "get" ? "empty" : "full");
-    // At once: no put may be refused for one that waits no more.
-    if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
     if (
       ended || kind === "ask" || (kind === "get" && !this.#words && !late)
     ) this.#end(call, call.reason);
@@ -739,15 +740,12 @@ export class Client implements Endpoint {
       const { slot, id, max } = call;
       if (slot === 0 || this.#claimable(max) === 0) return;
       // Not if the owner has served it: its answer is on its way.
-      if (!endSlot(this.#mine!, slot, id)) return;
+      if (!endSlot(this.#mine!, slot, id, -id)) return;
       const items = this.#claimSeveral(max);
-      if (items === undefined) { // others were faster
-        this.#calls.delete(id);
-        call.id = this.#newId();
-        this.#calls.set(call.id, call);
-        Atomics.store(this.#mine!, slot, call.id);
-        return this.#postGet(call);
-      }
+      // Without a copy: others were faster.
+      const state = Atomics.exchange(this.#mine!, slot, items ? 0 : id);
+      if (state === WANTED) this.#owner.post([FREED], undefined, true);
+      if (items === undefined) return;
       this.#forget(call);
       call.settle(call.single ? items[0] : items);
     }
@@ -940,7 +938,7 @@ export class Client implements Endpoint {
 
 /** The items that a collection holds now; `undefined`: they may never end. */
 function listOf(items: Iterable<unknown>): unknown[] | undefined {
-  if (Array.isArray(items)) return items;
+  if (isList(items)) return items;
   const { length, size } = items as { length?: unknown; size?: unknown };
   return typeof (length ?? size) === "number" ? [...items] : undefined;
 }
@@ -968,10 +966,6 @@ function stepsOf(
     }
   }
   return steps;
-}
-
-function allDone(words: Int32Array): boolean {
-  return Atomics.load(words, TAIL) === Atomics.load(words, DONE);
 }
 
 function now(): number {

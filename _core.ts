@@ -47,9 +47,9 @@ import {
 } from "./_wire.ts";
 import {
   ADMITTED,
+  allDone,
   BACK,
   BELL,
-  DONE,
   DROPPED,
   endSlot,
   finishTask,
@@ -70,6 +70,7 @@ import {
   sizeOf,
   STATE,
   TAIL,
+  WANTED,
 } from "./_words.ts";
 
 const FIRST_WINDOW = 16;
@@ -90,6 +91,8 @@ interface Numbered {
 /** Items that were posted to a handle and have not reached a caller yet. */
 interface Delivery {
   seq: number;
+  /** Of the get that they are for. */
+  id: number;
   items: Numbered[];
 }
 
@@ -476,7 +479,7 @@ export class QueueCore {
     wait: boolean,
   ): void {
     // Served meanwhile by a copy that was posted ahead.
-    if (slot > 0 && Atomics.load(handle.words!, slot) !== id) return;
+    if (slot > 0 && Math.abs(Atomics.load(handle.words!, slot)) !== id) return;
     handle.takes = true;
     const getter = this.#wait(this.#getters, handle, id, slot, max, wait);
     if (!wait || max > 1) getter.underway = this.#underway();
@@ -524,6 +527,12 @@ export class QueueCore {
       // First the call, then the item: it might be served by a copy in between.
       const words = slot > 0 ? handle.words : undefined;
       const live = words === undefined || endSlot(words, slot, id, -id);
+      if (!live) {
+        const state = Atomics.compareExchange(words, slot, -id, WANTED);
+        // Its handle looks for a copy, and then says what came of it.
+        if (state === -id || state === WANTED) return;
+        if (state === id) continue; // there was none
+      }
       const claimed = live ? this.#claim(max) : [];
       const found = claimed.length > 0;
       if (words && live) endSlot(words, slot, -id, found ? 0 : id);
@@ -578,7 +587,7 @@ export class QueueCore {
     if (count > 0) {
       handle.seq = (handle.seq + 1) | 0;
       this.#trim(handle);
-      handle.inFlight.push({ seq: handle.seq, items: claimed });
+      handle.inFlight.push({ seq: handle.seq, id, items: claimed });
     }
     const frame: unknown[] = [ITEMS, id, handle.seq, first, count, contents];
     if (parcels.length > 0) frame.push(parcels);
@@ -652,7 +661,7 @@ export class QueueCore {
   /** A delivery came too late; endpoints that travelled come back with it. */
   #giveBack({ inFlight }: Handle, seq: number, parcels: unknown[]): void {
     const at = inFlight.findIndex((delivery) => delivery.seq === seq);
-    const items = inFlight[at]?.items ?? [];
+    const items = inFlight[at]?.items ?? []; // or they have been taken back
     const held = items.filter(holdsEndpoints);
     if (at < 0 || held.length !== parcels.length) return;
     inFlight.splice(at, 1);
@@ -708,8 +717,18 @@ export class QueueCore {
       this.#impatient.add(call);
     } else if (call) {
       this.#answer(call, "cancelled");
-    }
+    } else if (!late && !handle.words) this.#takeBack(handle, id);
     this.changed();
+  }
+
+  /** Without shared memory: a get that was given up takes nothing any more, so what is on its way to it stays. */
+  #takeBack({ inFlight }: Handle, id: unknown): void {
+    const at = inFlight.findIndex((delivery) => delivery.id === id);
+    const items = inFlight[at]?.items ?? [];
+    // Endpoints have to come back first.
+    if (at < 0 || items.some(holdsEndpoints)) return;
+    inFlight.splice(at, 1);
+    this.#restore(items);
   }
 
   /** Gets that do not wait are refused once all that was put before them is here. */
@@ -837,7 +856,7 @@ export class QueueCore {
     const waits = this.#joiners.first || (this.#ended && !this.#released);
     // Before looking: who changes `DONE` looks at it.
     Atomics.store(words, JOINERS, waits ? 1 : 0);
-    const done = Atomics.load(words, TAIL) === Atomics.load(words, DONE);
+    const done = allDone(words);
     if (done) {
       this.#joiners.forEach((call) => {
         this.#end(call);

@@ -281,7 +281,10 @@ export function prepare(
 ): Draft {
   const draft = survey(value);
   draft.check(through);
-  return draft.clone([...transfer ?? []]);
+  const parts = [...transfer ?? []];
+  // Deno refuses some values by themselves, not as a part of another.
+  if (draft.endpoints.length + parts.length === 0) structuredClone(value);
+  return draft.clone(parts);
 }
 
 /**

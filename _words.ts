@@ -68,9 +68,12 @@ export const MISSES = 6;
  * A handle's words from here on are slots for calls that may be given up: a
  * slot holds the call's number until one side ends the call by exchanging it
  * for 0, the owner when it serves the call, the handle when it gives up. While
- * the owner looks for an item for it, the number is negative.
+ * one of them looks for an item for it, the number is negative; `WANTED` says
+ * that the owner has met a handle at that, and wants to hear when it is done.
  */
 export const FIRST_SLOT = 7;
+/** Of a slot: see {@linkcode FIRST_SLOT}. No number is that small. */
+export const WANTED = -0x8000_0000;
 /** How many words a handle has. */
 export const HANDLE_WORDS = 32;
 
@@ -95,6 +98,12 @@ export function reserve(words: Int32Array, maxsize: number): boolean {
       return true;
     }
   }
+}
+
+/** Whether `task_done` was called for every item. */
+export function allDone(words: Int32Array): boolean {
+  // In this order: what is done then was all there was a moment later.
+  return Atomics.load(words, DONE) === Atomics.load(words, TAIL);
 }
 
 /** Counts one task as done; returns whether there was one. */

@@ -14,12 +14,15 @@ import { type Member, numberOf, settle, Token, World } from "./_world.ts";
 import { ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
+  allDone,
+  DONE,
   DROPPED,
   GOT,
   HEAD,
   OFFERED,
   POSTED,
   PUTS,
+  QUEUE_WORDS,
   STATE,
   TAIL,
 } from "../_words.ts";
@@ -1029,3 +1032,106 @@ for (const what of ["a get that waits", "copies that come", "the owner"]) {
     assertEquals(await waiting, 2);
   });
 }
+
+/** Everything that is on its way arrives. */
+function deliverAll(world: World, members: Member[]): void {
+  for (let i = 0; i < 4; i++) {
+    for (const member of members) {
+      while (world.canRise(member)) world.rise(member);
+      while (world.canFall(member)) world.fall(member);
+    }
+  }
+}
+
+test("QueueCore and Client: gets of a handle keep their order when another handle is faster", async () => {
+  for (const ownerLooks of [false, true]) {
+    const world = new World({ maxsize: 0, words: true, remotes: 3 });
+    const members = world.members as [Member, Member, Member];
+    const [one, other, faster] = members;
+    const put = async (item: number) => {
+      await one.client.put(item, undefined, Infinity, undefined);
+      world.rise(one);
+    };
+    const first = other.client.get(Infinity, undefined);
+    const second = other.client.get(Infinity, undefined);
+    await put(1);
+    let got: Promise<unknown> | undefined;
+    const by = () => {
+      faster.client.receive([ITEMS, 0, 0, 0, 0, [1]]);
+      got = faster.client.get(Infinity, undefined);
+      if (ownerLooks) { while (world.canRise(other)) world.rise(other); }
+    };
+    beforeClaim(by, () => other.client.receive([ITEMS, 0, 0, 0, 0, [1]]));
+    await put(2);
+    await put(3);
+    deliverAll(world, members);
+    assertEquals([await got, await first, await second], [1, 2, 3]);
+  }
+});
+
+test("QueueCore and Client: the owner goes on when a get that it met was served by a copy", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 3 });
+  const members = world.members as [Member, Member, Member];
+  const [one, other, third] = members;
+  await one.client.put(1, undefined, Infinity, undefined);
+  world.rise(one);
+  const got = other.client.get(Infinity, undefined);
+  await one.client.put(2, undefined, Infinity, undefined);
+  const next = third.client.get(Infinity, undefined);
+  const by = () => {
+    for (const member of [other, one, third]) {
+      while (world.canRise(member)) world.rise(member);
+    }
+  };
+  beforeClaim(by, () => other.client.receive([ITEMS, 0, 0, 0, 0, [1]]));
+  assertEquals(await got, 1);
+  deliverAll(world, members);
+  assertEquals(await next, 2);
+});
+
+test("QueueCore: without shared memory a get that was aborted holds no item back", async () => {
+  const world = new World({ maxsize: 0, words: false, remotes: 2 });
+  const members = world.members as [Member, Member];
+  const [one, other] = members;
+  const stop = new AbortController();
+  const aborted = one.client.get(Infinity, stop.signal).catch((why) => why);
+  world.rise(one);
+  const put = other.client.put(1, undefined, Infinity, undefined);
+  world.rise(other); // the item is on its way
+  stop.abort("aborted");
+  world.rise(one);
+  const got = other.client.get(0, undefined);
+  while (world.canRise(other)) world.rise(other);
+  while (world.canFall(other)) world.fall(other);
+  assertEquals([await aborted, await got], ["aborted", 1]);
+  await put;
+  deliverAll(world, members); // it comes back, too late to come out again
+  const none = other.client.get(0, undefined).catch(({ name }) => name);
+  deliverAll(world, members);
+  assertEquals(await none, "Empty");
+});
+
+test("allDone() is not misled by what happens between its looks", () => {
+  const words = new Int32Array(QUEUE_WORDS);
+  words[TAIL] = 1; // an item that is not done
+  const real = globalThis.Atomics;
+  let looks = 0;
+  const load = (...args: [Int32Array, number]) => {
+    const value = real.load(...args);
+    if (++looks === 1) { // one more is put, and one is done
+      words[TAIL]!++;
+      words[DONE]!++;
+    }
+    return value;
+  };
+  Object.assign(globalThis, {
+    Atomics: Object.create(real, { load: { value: load } }),
+  });
+  let done: boolean;
+  try {
+    done = allDone(words);
+  } finally {
+    Object.assign(globalThis, { Atomics: real });
+  }
+  assertEquals([done, looks], [false, 2]);
+});

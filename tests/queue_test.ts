@@ -904,6 +904,13 @@ handleTest("put_many puts any iterable in order", async ({ queue }) => {
   await q.put_many(new Set<Any>([1, 2]));
   await q.put_many("ab");
   await q.put_many(new Map([[1, 2]]));
+  await q.put_many(
+    new class extends Array {
+      override *[Symbol.iterator]() {
+        yield "own";
+      }
+    }(3),
+  );
   await q.put_many(new Uint8Array([7, 8]));
   await q.put_many((function* () {
     yield 9;
@@ -915,6 +922,7 @@ handleTest("put_many puts any iterable in order", async ({ queue }) => {
     "a",
     "b",
     [1, 2],
+    "own",
     7,
     8,
     9,
