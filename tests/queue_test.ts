@@ -906,8 +906,8 @@ handleTest("put_many puts any iterable in order", async ({ queue }) => {
   await q.put_many(new Map([[1, 2]]));
   await q.put_many(
     new class extends Array {
-      override *[Symbol.iterator]() {
-        yield "own";
+      override [Symbol.iterator](): ArrayIterator<string> {
+        return ["own"].values();
       }
     }(3),
   );
