@@ -362,11 +362,17 @@ export class OpenPort {
   /** Receives what is queued; returns whether the port is still open. */
   #receiveQueued(): boolean {
     if (!this.open) return false;
-    for (const message of queuedIn(this.raw)) {
-      this.#receive(message);
-      if (!this.open) return false;
+    try {
+      for (const message of queuedIn(this.raw)) {
+        this.#receive(message);
+        if (!this.open) return false;
+      }
+      return true;
+    } catch { // as `messageerror`
+      this.dead = true;
+      this.#listener!.gone(this);
+      return false;
     }
-    return true;
   }
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */

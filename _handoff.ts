@@ -281,10 +281,7 @@ export function prepare(
 ): Draft {
   const draft = survey(value);
   draft.check(through);
-  const parts = [...transfer ?? []];
-  // Deno refuses some values by themselves, not as a part of another.
-  if (draft.endpoints.length + parts.length === 0) structuredClone(value);
-  return draft.clone(parts);
+  return draft.clone([...transfer ?? []]);
 }
 
 /**

@@ -1,7 +1,11 @@
 // One port, and what a runtime may do with it.
 
 import { assertEquals } from "@std/assert";
-import { openChannel, type OpenPort } from "../_endpoint.ts";
+import {
+  openChannel,
+  type OpenPort,
+  startedPortsTravel,
+} from "../_endpoint.ts";
 import { OBJECT } from "../_wire.ts";
 import { test } from "./_harness.ts";
 import { builtin } from "./_runtime.ts";
@@ -61,7 +65,8 @@ test(
       if (first) near.close();
       await later();
       near.close();
-      assertEquals(all, first ? [] : [[OBJECT, 1]]);
+      const untold = first && startedPortsTravel();
+      assertEquals(all, untold ? [] : [[OBJECT, 1]]);
       far.close();
     }
   },
@@ -90,11 +95,10 @@ test("OpenPort is lost with a message that cannot be read", async () => {
     far.post([OBJECT, "second"]);
     const all = heard(near);
     await later();
+    // The first is taken so where a port looks what is queued when it starts.
+    const told = startedPortsTravel() ? [[OBJECT, "first"]] : [];
     // Where messages are not taken so, nothing has happened.
-    assertEquals(all, [
-      [OBJECT, "first"],
-      asked ? "gone" : [OBJECT, "second"],
-    ]);
+    assertEquals(all, [...told, asked ? "gone" : [OBJECT, "second"]]);
     unreadable = undefined;
     near.close();
     far.close();

@@ -190,6 +190,52 @@ const MUTANTS: Mutant[] = [
     "moving",
   ],
   ["_handoff.ts", "held[number] = part;", "", "lifetime"],
+  // What probes found.
+  [
+    "_client.ts",
+    "if (state === WANTED) this.#owner.post([FREED], undefined, true);",
+    "",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "Math.abs(Atomics.load(handle.words!, slot)) !== id",
+    "Atomics.load(handle.words!, slot) !== id",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (state === -id || state === WANTED) return;",
+    "",
+    "queue_model",
+  ],
+  ["_core.ts", "if (state === id) continue;", "", "queue_model"],
+  [
+    "_core.ts",
+    "else if (!late && !handle.words) this.#takeBack(handle, id);",
+    "",
+    "queue_model",
+  ],
+  [
+    "_words.ts",
+    "Atomics.load(words, DONE) === Atomics.load(words, TAIL)",
+    "Atomics.load(words, TAIL) === Atomics.load(words, DONE)",
+    "queue_model",
+  ],
+  ["_link.ts", "if (!heard) letGo();", "", "moving"],
+  [
+    "_endpoint.ts",
+    "if (!startedPortsTravel() && !this.#receiveQueued()) return;",
+    "",
+    "moving",
+  ],
+  [
+    "_snapshot.ts",
+    '"toJSON" in Array.prototype ? frame : JSON.stringify(frame)',
+    "JSON.stringify(frame)",
+    "text",
+  ],
+  ["_snapshot.ts", "copyPlain(value, true)", "copyPlain(value)", "queue"],
   // put_many lines up at once.
   [
     "_client.ts",

@@ -11,12 +11,13 @@ import { assert, assertEquals } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import { type Member, numberOf, settle, Token, World } from "./_world.ts";
-import { ITEMS } from "../_wire.ts";
+import { GET, ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
   allDone,
   DONE,
   DROPPED,
+  FIRST_SLOT,
   GOT,
   HEAD,
   OFFERED,
@@ -25,6 +26,7 @@ import {
   QUEUE_WORDS,
   STATE,
   TAIL,
+  WANTED,
 } from "../_words.ts";
 
 const count = Number(env("HISTORIES")) || scale(1500);
@@ -1087,6 +1089,32 @@ test("QueueCore and Client: the owner goes on when a get that it met was served 
   assertEquals(await got, 1);
   deliverAll(world, members);
   assertEquals(await next, 2);
+});
+
+test("QueueCore serves a get whose handle found no copy in that moment", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 2 });
+  const [one, other] = world.members as [Member, Member];
+  const words = other.handle.words!;
+  await one.client.put(1, undefined, Infinity, undefined);
+  world.rise(one);
+  const [id, slot] = [1, FIRST_SLOT];
+  words[slot] = -id; // it looks
+  const real = globalThis.Atomics;
+  const compareExchange = (...args: [Int32Array, number, number, number]) => {
+    if (args[3] === WANTED) words[slot] = id; // it has found none
+    return real.compareExchange(...args);
+  };
+  Object.assign(globalThis, {
+    Atomics: Object.create(real, {
+      compareExchange: { value: compareExchange },
+    }),
+  });
+  try {
+    world.core.receive(other.handle, [GET, id, slot, 1, true]);
+  } finally {
+    Object.assign(globalThis, { Atomics: real });
+  }
+  assertEquals([words[slot], other.handle.inFlight.length], [0, 1]);
 });
 
 test("QueueCore: without shared memory a get that was aborted holds no item back", async () => {
