@@ -72,6 +72,7 @@ import {
   allDone,
   BACK,
   BELL,
+  BUSY,
   DROPPED,
   endSlot,
   finishTask,
@@ -210,13 +211,21 @@ export class Client implements Endpoint {
             this.#putAdmitted(value, transfer);
             return SENT;
           }
-          if (timeout <= 0) throw refusal("put", "full");
+          // With room there, only the owner knows for whom: a thread may
+          // have ended before it took its waiting put back.
+          if (timeout <= 0 && !this.#hasRoom(words)) {
+            throw refusal("put", "full");
+          }
         }
       }
       return this.#putWaiting(value, transfer, timeout, signal);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  #hasRoom(words: Int32Array): boolean {
+    return this.maxsize <= 0 || sizeOf(words) < this.maxsize;
   }
 
   /** Takes a place, but none before a put that waits. */
@@ -492,9 +501,13 @@ export class Client implements Endpoint {
       const words = this.#words!;
       const index = this.#index;
       const next = (index + count) | 0;
-      if (Atomics.compareExchange(words, HEAD, index, next) === index) {
-        // Side by side, as below: a thread is terminated where a function begins, not between the two.
-        Atomics.add(words, GOT, count);
+      const mine = this.#mine!;
+      mine[BUSY] = count;
+      const claims =
+        Atomics.compareExchange(words, HEAD, index, next) === index;
+      if (claims) Atomics.add(words, GOT, count);
+      mine[BUSY] = 0;
+      if (claims) {
         this.#at += count;
         this.#index = next;
         this.#claimed(count);
@@ -713,10 +726,13 @@ export class Client implements Endpoint {
       return this.#owner.post([GIVE_BACK, seq, parcels], transfer);
     }
     if (this.#words) {
+      const mine = this.#mine!;
       this.#served += claimed;
-      Atomics.add(this.#mine!, HITS, claimed);
-      Atomics.store(this.#mine!, LAST_RECEIVED, seq);
+      Atomics.add(mine, HITS, claimed);
+      mine[BUSY] = claimed;
+      Atomics.store(mine, LAST_RECEIVED, seq);
       Atomics.add(this.#words, GOT, claimed);
+      mine[BUSY] = 0;
     }
     try {
       if (items.length > claimed) items.length = claimed;

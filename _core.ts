@@ -50,6 +50,7 @@ import {
   allDone,
   BACK,
   BELL,
+  BUSY,
   DROPPED,
   endSlot,
   finishTask,
@@ -192,6 +193,8 @@ export class QueueCore {
   readonly #joiners = new List<Call>();
   #ended = false;
   #released = false;
+  /** At most so many items were claimed by threads that ended before they counted them. */
+  #uncounted = 0;
   /** Items that have come since copies were last posted unasked. */
   #fresh = 0;
   readonly #pushStep: number;
@@ -744,6 +747,7 @@ export class QueueCore {
 
   /** The words changed, or a handle is gone: all that waits is looked at again. */
   changed(): void {
+    if (this.#uncounted > 0) this.#recount();
     this.#forgetClaimed();
     this.#admit();
     this.#serve();
@@ -781,6 +785,25 @@ export class QueueCore {
     this.changed();
   }
 
+  /** Counts what was claimed by threads that ended before they counted it: what is claimed, and neither got nor held here. */
+  #recount(): void {
+    const { words } = this;
+    const got = Atomics.load(words, GOT);
+    const head = Atomics.load(words, HEAD);
+    let held = this.#back.length;
+    for (const handle of this.handles) {
+      this.#trim(handle);
+      // Nobody may be at it meanwhile; else, at the next event.
+      if (handle.words && Atomics.load(handle.words, BUSY) > 0) return;
+      for (const { items } of handle.inFlight) held += items.length;
+      for (const items of handle.offers.values()) held += items.length;
+    }
+    if (Atomics.load(words, GOT) !== got) return;
+    const lost = (head - got - held) | 0;
+    if (lost > 0 && lost <= this.#uncounted) Atomics.add(words, GOT, lost);
+    this.#uncounted = 0;
+  }
+
   /** What a handle has counted and will never post. */
   #settleAccounts(handle: Handle): void {
     for (const call of [...handle.calls.values()]) {
@@ -790,6 +813,7 @@ export class QueueCore {
       }
     }
     const { words } = handle;
+    if (words) this.#uncounted += Atomics.load(words, BUSY);
     const count = missing(handle);
     if (count > 0) Atomics.sub(this.words, TAIL, count);
     if (!words) return;

@@ -65,13 +65,19 @@ export const HITS = 5;
 /** A handle's words. How many of its copies others have claimed. */
 export const MISSES = 6;
 /**
+ * A handle's words. How many items it is about to hand to callers: set before
+ * they are claimed, or reported as received, until they are counted in `GOT`.
+ * A thread that is terminated in between leaves it behind.
+ */
+export const BUSY = 7;
+/**
  * A handle's words from here on are slots for calls that may be given up: a
  * slot holds the call's number until one side ends the call by exchanging it
  * for 0, the owner when it serves the call, the handle when it gives up. While
  * one of them looks for an item for it, the number is negative; `WANTED` says
  * that the owner has met a handle at that, and wants to hear when it is done.
  */
-export const FIRST_SLOT = 7;
+export const FIRST_SLOT = 8;
 /** Of a slot: see {@linkcode FIRST_SLOT}. No number is that small. */
 export const WANTED = -0x8000_0000;
 /** How many words a handle has. */

@@ -119,7 +119,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    "Atomics.store(this.#mine!, LAST_RECEIVED, seq);",
+    "Atomics.store(mine, LAST_RECEIVED, seq);",
     "",
     "queue_model",
   ],
@@ -236,6 +236,24 @@ const MUTANTS: Mutant[] = [
     "text",
   ],
   ["_snapshot.ts", "copyPlain(value, true)", "copyPlain(value)", "queue"],
+  [
+    "_core.ts",
+    "if (this.#uncounted > 0) this.#recount();",
+    "",
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (handle.words && Atomics.load(handle.words, BUSY) > 0) return;",
+    "",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    "timeout <= 0 && !this.#hasRoom(words)",
+    "timeout <= 0",
+    "queue_model",
+  ],
   // put_many lines up at once.
   [
     "_client.ts",

@@ -15,6 +15,7 @@ import { GET, ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
   allDone,
+  BUSY,
   DONE,
   DROPPED,
   FIRST_SLOT,
@@ -24,6 +25,7 @@ import {
   POSTED,
   PUTS,
   QUEUE_WORDS,
+  sizeOf,
   STATE,
   TAIL,
   WANTED,
@@ -1115,6 +1117,46 @@ test("QueueCore serves a get whose handle found no copy in that moment", async (
     Object.assign(globalThis, { Atomics: real });
   }
   assertEquals([words[slot], other.handle.inFlight.length], [0, 1]);
+});
+
+test("QueueCore counts what a thread claimed and did not count before it ended", async () => {
+  for (const claimed of [0, 1]) {
+    const world = new World({ maxsize: 0, words: true, remotes: 3 });
+    const [one, other, third] = world.members as [Member, Member, Member];
+    const { words } = world.core;
+    for (const item of [1, 2, 3]) {
+      await one.client.put(item, undefined, Infinity, undefined);
+    }
+    while (world.canRise(one)) world.rise(one);
+    // One item is on its way to a get, or has come to it.
+    const got = third.client.get(Infinity, undefined);
+    world.rise(third);
+    // In the midst of a claim.
+    other.handle.words![BUSY] = 1;
+    Atomics.add(words, HEAD, claimed);
+    third.handle.words![BUSY] = 1; // this one just now, too
+    world.end(other);
+    world.rise(other);
+    assertEquals(sizeOf(words), 3, "not yet");
+    third.handle.words![BUSY] = 0;
+    world.fall(third);
+    assertEquals(await got, 1);
+    await one.client.put(4, undefined, Infinity, undefined);
+    while (world.canRise(one)) world.rise(one);
+    world.core.changed();
+    assertEquals(sizeOf(words), 3 - claimed);
+    assertEquals(Atomics.load(words, HEAD) - Atomics.load(words, GOT), 0);
+  }
+});
+
+test("put() that does not wait asks the owner when there is room, though a put that ended with its thread is counted", async () => {
+  const world = new World({ maxsize: 2, words: true, remotes: 2 });
+  const [one] = world.members as [Member];
+  Atomics.add(world.core.words, PUTS, 1);
+  const put = one.client.put(1, undefined, 0, undefined);
+  while (world.canRise(one)) world.rise(one);
+  while (world.canFall(one)) world.fall(one);
+  await put;
 });
 
 test("QueueCore: without shared memory a get that was aborted holds no item back", async () => {
