@@ -111,13 +111,12 @@ export interface OwnerPort {
 /** A call that waits for the owner. */
 // deno-lint-ignore no-explicit-any
 class Call extends Waiter<any> {
-  id: number;
+  readonly id: number;
   readonly kind: "get" | "put" | "ask";
   slot = 0;
-  /** Of a get: the most items, a list or not, whether it may wait. */
+  /** Of a get: the most items, a list or not. */
   max = 0;
   single = false;
-  wait = false;
   /** Of a put that keeps a place: what to post then. */
   draft: Draft | undefined;
   /** Of a `put_many`: all its calls, which end together. */
@@ -213,7 +212,7 @@ export class Client implements Endpoint {
           }
           // With room there, only the owner knows for whom: a thread may
           // have ended before it took its waiting put back.
-          if (timeout <= 0 && !this.#hasRoom(words)) {
+          if (timeout <= 0 && sizeOf(words) >= this.maxsize) {
             throw refusal("put", "full");
           }
         }
@@ -222,10 +221,6 @@ export class Client implements Endpoint {
     } catch (error) {
       return Promise.reject(error);
     }
-  }
-
-  #hasRoom(words: Int32Array): boolean {
-    return this.maxsize <= 0 || sizeOf(words) < this.maxsize;
   }
 
   /** Takes a place, but none before a put that waits. */
@@ -307,7 +302,7 @@ export class Client implements Endpoint {
     const words = this.#words;
     const mine = this.#mine;
     if (words) {
-      // Side by side.
+      // Side by side: a thread is hardly ever terminated between the two.
       Atomics.add(mine!, OFFERED, 1);
       Atomics.add(words, PUTS, 1);
     }
@@ -586,16 +581,11 @@ export class Client implements Endpoint {
     const call = this.#call("get", timeout, signal);
     call.single = single;
     call.max = max;
-    call.wait = wait;
     this.#gets++;
-    this.#postGet(call);
+    this.#askedMore = false;
+    this.#owner.post([GET, call.id, call.slot, max, wait], undefined, true);
     this.#arm(call, timeout, signal);
     return call.promise;
-  }
-
-  #postGet({ id, slot, max, wait }: Call): void {
-    this.#askedMore = false;
-    this.#owner.post([GET, id, slot, max, wait], undefined, true);
   }
 
   // --- Calls that wait -------------------------------------------------------------

@@ -149,6 +149,7 @@ function copyObject(value: object): unknown {
 
 function copyArray(value: unknown[]): unknown {
   const { length } = value;
+  // One of another realm is for the platform, too: `slice` would make one of that realm.
   if (
     length > MOST_ELEMENTS ||
     Object.getPrototypeOf(value) !== Array.prototype

@@ -250,7 +250,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    "timeout <= 0 && !this.#hasRoom(words)",
+    "timeout <= 0 && sizeOf(words) >= this.maxsize",
     "timeout <= 0",
     "queue_model",
   ],

@@ -973,25 +973,32 @@ test("Client asks the owner when its copies are ahead of what is claimed", async
   assertEquals(await got, "Empty");
 });
 
-/** Does something before the next claim of an item, as another thread may at any moment. */
-function beforeClaim(by: () => void, run: () => void): void {
+type Exchange = [words: Int32Array, at: number, from: number, to: number];
+
+/** Runs something with some operations of `Atomics` changed. */
+function withAtomics(changed: object, run: () => void): void {
   const real = globalThis.Atomics;
-  const compareExchange = (...args: [Int32Array, number, number, number]) => {
-    if (args[1] === HEAD) {
-      Object.assign(globalThis, { Atomics: real });
-      by();
-    }
-    return real.compareExchange(...args);
-  };
-  const Atomics = Object.create(real, {
-    compareExchange: { value: compareExchange },
-  });
+  const Atomics = Object.assign(Object.create(real), changed);
   Object.assign(globalThis, { Atomics });
   try {
     run();
   } finally {
     Object.assign(globalThis, { Atomics: real });
   }
+}
+
+/** Does something before the next claim of an item, as another thread may at any moment. */
+function beforeClaim(by: () => void, run: () => void): void {
+  const real = globalThis.Atomics;
+  let armed = true;
+  const compareExchange = (...args: Exchange) => {
+    if (armed && args[1] === HEAD) {
+      armed = false;
+      by();
+    }
+    return real.compareExchange(...args);
+  };
+  withAtomics({ compareExchange }, run);
 }
 
 for (const what of ["a get that waits", "copies that come", "the owner"]) {
@@ -1102,20 +1109,13 @@ test("QueueCore serves a get whose handle found no copy in that moment", async (
   const [id, slot] = [1, FIRST_SLOT];
   words[slot] = -id; // it looks
   const real = globalThis.Atomics;
-  const compareExchange = (...args: [Int32Array, number, number, number]) => {
+  const compareExchange = (...args: Exchange) => {
     if (args[3] === WANTED) words[slot] = id; // it has found none
     return real.compareExchange(...args);
   };
-  Object.assign(globalThis, {
-    Atomics: Object.create(real, {
-      compareExchange: { value: compareExchange },
-    }),
-  });
-  try {
+  withAtomics({ compareExchange }, () => {
     world.core.receive(other.handle, [GET, id, slot, 1, true]);
-  } finally {
-    Object.assign(globalThis, { Atomics: real });
-  }
+  });
   assertEquals([words[slot], other.handle.inFlight.length], [0, 1]);
 });
 
@@ -1194,14 +1194,7 @@ test("allDone() is not misled by what happens between its looks", () => {
     }
     return value;
   };
-  Object.assign(globalThis, {
-    Atomics: Object.create(real, { load: { value: load } }),
-  });
-  let done: boolean;
-  try {
-    done = allDone(words);
-  } finally {
-    Object.assign(globalThis, { Atomics: real });
-  }
+  let done: boolean | undefined;
+  withAtomics({ load }, () => done = allDone(words));
   assertEquals([done, looks], [false, 2]);
 });
