@@ -226,9 +226,12 @@ export class Client implements Endpoint {
   /** Takes a place, but none before a put that waits. */
   #hasPlace(words: Int32Array): boolean {
     if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;
-    if (!reserve(words, this.maxsize)) return false;
-    Atomics.add(this.#mine!, ADMITTED, 1);
-    return true;
+    const mine = this.#mine!;
+    mine[BUSY] = 1;
+    const hasPlace = reserve(words, this.maxsize);
+    if (hasPlace) Atomics.add(mine, ADMITTED, 1);
+    mine[BUSY] = 0;
+    return hasPlace;
   }
 
   #putAdmitted(
@@ -254,9 +257,17 @@ export class Client implements Endpoint {
   #leavePlace(): void {
     const words = this.#words;
     if (!words) return this.#owner.post([PUT_PARCEL]);
-    Atomics.sub(this.#mine!, ADMITTED, 1);
-    Atomics.sub(words, TAIL, 1);
+    this.#count(ADMITTED, TAIL, -1);
     this.#owner.post([FREED]); // a get may wait for what was to come
+  }
+
+  /** Counts in a word of this handle, and in one of the queue. */
+  #count(own: number, shared: number, by: number): void {
+    const mine = this.#mine!;
+    mine[BUSY] = 1;
+    Atomics.add(mine, own, by);
+    Atomics.add(this.#words!, shared, by);
+    mine[BUSY] = 0;
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
@@ -299,13 +310,7 @@ export class Client implements Endpoint {
 
   /** Lines up at the owner, with a draft or with items; throws when one cannot be cloned. */
   #lineUp(call: Call, wait: boolean, items: unknown[], draft?: Draft): void {
-    const words = this.#words;
-    const mine = this.#mine;
-    if (words) {
-      // Side by side: a thread is hardly ever terminated between the two.
-      Atomics.add(mine!, OFFERED, 1);
-      Atomics.add(words, PUTS, 1);
-    }
+    if (this.#words) this.#count(OFFERED, PUTS, 1);
     let transfer: Transferable[] | undefined;
     if (draft?.plain && this.#drafts === 0) {
       items = [draft.value];
@@ -319,10 +324,7 @@ export class Client implements Endpoint {
       const frame = [PUT_WAIT, call.id, call.slot, items, wait];
       this.#owner.post(frame, transfer);
     } catch (error) {
-      if (words) {
-        Atomics.sub(mine!, OFFERED, 1);
-        Atomics.sub(words, PUTS, 1);
-      }
+      if (this.#words) this.#count(OFFERED, PUTS, -1);
       call.promise.catch(() => {});
       this.#end(call, error);
       throw error;
@@ -497,7 +499,7 @@ export class Client implements Endpoint {
       const index = this.#index;
       const next = (index + count) | 0;
       const mine = this.#mine!;
-      mine[BUSY] = count;
+      mine[BUSY] = 1;
       const claims =
         Atomics.compareExchange(words, HEAD, index, next) === index;
       if (claims) Atomics.add(words, GOT, count);
@@ -641,14 +643,19 @@ export class Client implements Endpoint {
 
   #giveUp(call: Call, why: GiveUp, signal: AbortSignal | undefined): void {
     const { id, kind, slot } = call;
+    const mine = this.#mine!;
     // Only the owner can say that a get finds nothing, however late.
     const late = why === "timeout" && kind === "get" &&
       (!this.#words || sizeOf(this.#words) > 0);
-    const ended = slot > 0 && !late && endSlot(this.#mine!, slot, id);
-    // At once, side by side: no put may be refused for one that waits no more.
-    if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
-    if (slot > 0 && !late && !ended && Atomics.load(this.#mine!, slot) === 0) {
-      return; // Served already: the answer is on its way.
+    let ended = false;
+    if (slot > 0 && !late) {
+      mine[BUSY] = 1;
+      ended = endSlot(mine, slot, id);
+      // At once: no put may be refused for one that waits no more.
+      if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
+      mine[BUSY] = 0;
+      // Served already: the answer is on its way.
+      if (!ended && Atomics.load(mine, slot) === 0) return;
     }
     if (call.givenUp && !ended) return;
     call.givenUp = true;
@@ -719,7 +726,7 @@ export class Client implements Endpoint {
       const mine = this.#mine!;
       this.#served += claimed;
       Atomics.add(mine, HITS, claimed);
-      mine[BUSY] = claimed;
+      mine[BUSY] = 1;
       Atomics.store(mine, LAST_RECEIVED, seq);
       Atomics.add(this.#words, GOT, claimed);
       mine[BUSY] = 0;

@@ -193,8 +193,8 @@ export class QueueCore {
   readonly #joiners = new List<Call>();
   #ended = false;
   #released = false;
-  /** At most so many items were claimed by threads that ended before they counted them. */
-  #uncounted = 0;
+  /** A thread has ended between two operations on words that belong together. */
+  #uncounted = false;
   /** Items that have come since copies were last posted unasked. */
   #fresh = 0;
   readonly #pushStep: number;
@@ -215,6 +215,7 @@ export class QueueCore {
   /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
   receive(handle: Handle, frame: Frame, text = false): void {
     const [tag, a, b, c, d] = frame;
+    if (this.#uncounted) this.changed();
     switch (tag) {
       case PUT:
         return this.put(handle, [text ? a : new Odd(a)], c);
@@ -367,6 +368,7 @@ export class QueueCore {
 
   /** Stores what waits, in order, as long as there is room. */
   #admit(): void {
+    if (this.#uncounted) this.#recount();
     const { words, maxsize } = this;
     let putter: Call | undefined;
     while ((putter = this.#putters.first)) {
@@ -688,17 +690,19 @@ export class QueueCore {
   /** What a handle had not received goes back. */
   #recall(handle: Handle, alive: boolean): void {
     this.#trim(handle);
-    const deliveries = handle.inFlight;
-    handle.inFlight = [];
-    for (const delivery of deliveries) {
-      const { items } = delivery;
-      // Endpoints that are on their way come back, or were closed on it.
-      if (alive && items.some(holdsEndpoints)) handle.inFlight.push(delivery);
-      else this.#restore(this.#withoutParcels(items));
+    const { inFlight, offers } = handle;
+    const items = [...offers.values()].flat();
+    offers.clear();
+    // Endpoints that are on their way come back, or were closed on it.
+    const comesBack = ({ items }: Delivery) =>
+      alive && items.some(holdsEndpoints);
+    handle.inFlight = inFlight.filter(comesBack);
+    for (const delivery of inFlight) {
+      if (!comesBack(delivery)) {
+        items.push(...this.#withoutParcels(delivery.items));
+      }
     }
-    const offers = [...handle.offers.values()];
-    handle.offers.clear();
-    for (const claimed of offers) this.#restore(claimed);
+    this.#restore(items);
   }
 
   /** What can be delivered again; the rest is lost. */
@@ -747,7 +751,6 @@ export class QueueCore {
 
   /** The words changed, or a handle is gone: all that waits is looked at again. */
   changed(): void {
-    if (this.#uncounted > 0) this.#recount();
     this.#forgetClaimed();
     this.#admit();
     this.#serve();
@@ -785,23 +788,49 @@ export class QueueCore {
     this.changed();
   }
 
-  /** Counts what was claimed by threads that ended before they counted it: what is claimed, and neither got nor held here. */
+  /**
+   * Sets right what threads that ended have left half done: counts what is
+   * claimed and neither got nor held here, and takes out places that nothing
+   * is to fill, and puts that do not wait.
+   */
   #recount(): void {
     const { words } = this;
-    const got = Atomics.load(words, GOT);
-    const head = Atomics.load(words, HEAD);
+    // Whoever is at it now will tell; then this is done again.
+    Atomics.store(words, BELL, 1);
+    const counts = this.#counts();
+    if (counts === undefined) return;
     let held = this.#back.length;
+    let places = (this.#base + this.#store.size) | 0;
     for (const handle of this.handles) {
       this.#trim(handle);
-      // Nobody may be at it meanwhile; else, at the next event.
-      if (handle.words && Atomics.load(handle.words, BUSY) > 0) return;
       for (const { items } of handle.inFlight) held += items.length;
       for (const items of handle.offers.values()) held += items.length;
+      places = (places + missing(handle)) | 0;
     }
-    if (Atomics.load(words, GOT) !== got) return;
-    const lost = (head - got - held) | 0;
-    if (lost > 0 && lost <= this.#uncounted) Atomics.add(words, GOT, lost);
-    this.#uncounted = 0;
+    let waiting = 0;
+    this.#putters.forEach(({ handle, slot, id }) => {
+      const live = slot === 0 || Atomics.load(handle.words!, slot) === id;
+      if (live) waiting++;
+    });
+    if (this.#counts()?.join() !== counts.join()) return;
+    this.#uncounted = false;
+    const [head, got, tail, puts] = counts as [number, number, number, number];
+    Atomics.add(words, GOT, (head - held - got) | 0);
+    Atomics.add(words, TAIL, (places - tail) | 0);
+    Atomics.add(words, PUTS, waiting - puts);
+  }
+
+  /** All that other threads count; `undefined` while one of them is at it. */
+  #counts(): number[] | undefined {
+    const load = (word: number) => Atomics.load(this.words, word);
+    const counts = [HEAD, GOT, TAIL, PUTS].map(load);
+    for (const { words, offered } of this.handles) {
+      if (!words) continue;
+      if (Atomics.load(words, BUSY) !== 0) return undefined;
+      if (Atomics.load(words, OFFERED) !== offered) return undefined;
+      counts.push(Atomics.load(words, ADMITTED));
+    }
+    return counts;
   }
 
   /** What a handle has counted and will never post. */
@@ -812,13 +841,13 @@ export class QueueCore {
         this.#refusePut(call, "cancelled");
       }
     }
-    const { words } = handle;
-    if (words) this.#uncounted += Atomics.load(words, BUSY);
     const count = missing(handle);
     if (count > 0) Atomics.sub(this.words, TAIL, count);
+    const { words } = handle;
     if (!words) return;
     const unoffered = (Atomics.load(words, OFFERED) - handle.offered) | 0;
     if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);
+    if (Atomics.load(words, BUSY) !== 0) this.#uncounted = true;
   }
 
   /** For tests: what it holds now, to check the invariants with. */

@@ -65,9 +65,9 @@ export const HITS = 5;
 /** A handle's words. How many of its copies others have claimed. */
 export const MISSES = 6;
 /**
- * A handle's words. How many items it is about to hand to callers: set before
- * they are claimed, or reported as received, until they are counted in `GOT`.
- * A thread that is terminated in between leaves it behind.
+ * A handle's words. Not 0 while it is between two operations on words that
+ * belong together: it claims items and counts them in `GOT`, or takes or leaves
+ * a place. A thread that is terminated in between leaves it behind.
  */
 export const BUSY = 7;
 /**

@@ -93,8 +93,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "if (alive && items.some",
-    "if (items.some",
+    "alive && items.some(holdsEndpoints)",
+    "items.some(holdsEndpoints)",
     "queue_model",
   ],
   ["_core.ts", "this.#forget(handle, this.#joiners);", "", "queue_model queue"],
@@ -238,15 +238,33 @@ const MUTANTS: Mutant[] = [
   ["_snapshot.ts", "copyPlain(value, true)", "copyPlain(value)", "queue"],
   [
     "_core.ts",
-    "if (this.#uncounted > 0) this.#recount();",
+    "if (this.#uncounted) this.#recount();",
     "",
     "queue_model",
   ],
   [
     "_core.ts",
-    "if (handle.words && Atomics.load(handle.words, BUSY) > 0) return;",
+    "if (Atomics.load(words, BUSY) !== 0) return undefined;",
     "",
     "queue_model",
+  ],
+  [
+    "_core.ts",
+    "if (Atomics.load(words, OFFERED) !== offered) return undefined;",
+    "",
+    "queue_interleavings",
+  ],
+  [
+    "_core.ts",
+    "if (this.#counts()?.join() !== counts.join()) return;",
+    "",
+    "queue_interleavings",
+  ],
+  [
+    "_core.ts",
+    "if (this.#uncounted) this.changed();",
+    "",
+    "queue_interleavings",
   ],
   [
     "_client.ts",

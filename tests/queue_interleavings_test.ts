@@ -6,8 +6,9 @@
 // Granularity. "By event": a call, or the handling of a frame, is one step; frames and words are where
 // races between steps happen. "By atomic step": in addition an event may be interrupted before any of its
 // operations on the shared words by a whole event of another thread (SCALE 10 and more: by two). For
-// that `Atomics` itself is replaced while a world runs. Not explored: interrupted events that interrupt
-// each other, and a thread terminated between two operations on words that follow each other.
+// that `Atomics` itself is replaced while a world runs. And a thread that may end may do so before any of
+// its own operations: what it would have written and posted after that is undone. Not explored:
+// interrupted events that interrupt each other.
 //
 // Checked in every state: the invariants of `_core.ts`, each item in one place and got once; at each end:
 // nobody waits who could be served, nothing is lost, each thread got each producer's items in order.
@@ -46,6 +47,9 @@ interface Step {
 /** Where a step could be interrupted (further), and by what. */
 type Points = [number, string[]][];
 
+/** Within an event: its own thread ends here. */
+const DIES = "its end";
+
 interface Thread {
   member: Member;
   program: Op[];
@@ -78,6 +82,10 @@ class Run {
   readonly #producers = new Map<number, number>();
   /** Items whose put has resolved. */
   readonly #put = new Set<number>();
+  /** Items that a thread was given as it ended. */
+  readonly #buried = new Set<number>();
+  /** What a thread that has ended in the midst of an event had done by then. */
+  #undo: (() => void) | undefined;
   #shut = false;
   #shutSettled = false;
   #items = 0;
@@ -141,9 +149,13 @@ class Run {
   }
 
   /** Does a step; returns where it could be interrupted further, or `undefined`: it was not possible. */
-  do({ event, within }: Step, deeper: boolean): Points | undefined {
+  async do(
+    { event, within }: Step,
+    deeper: boolean,
+  ): Promise<Points | undefined> {
     const points: Points = [];
     const here = this.#where(event);
+    const mortal = here !== undefined && here === this.#setup.ends;
     const others = () =>
       this.events().filter((other) =>
         this.#where(other) !== here && !other.startsWith("end") &&
@@ -160,16 +172,36 @@ class Run {
       count++;
       while (rest[0]?.[0] === count) {
         const [, other] = rest.shift()!;
-        if (others().includes(other)) this.#happen(other);
+        if (other === DIES) this.#die(this.threads[here!]!.member);
+        else if (others().includes(other)) this.#happen(other);
         else possible = false;
       }
-      if (deeper && count >= from) points.push([count, others()]);
-      hook = interrupted;
+      if (deeper && count >= from) {
+        points.push([count, mortal ? [...others(), DIES] : others()]);
+      }
+      if (!this.#undo) hook = interrupted;
     };
     if (!deeper && within.length === 0) hook = undefined;
     this.#happen(event);
     hook = undefined;
+    await settle();
+    this.#undo?.();
+    this.#undo = undefined;
     return possible && rest.length === 0 ? points : undefined;
+  }
+
+  /** A thread ends here: what it does from now on is undone. */
+  #die(member: Member): void {
+    const { words } = this.world.core;
+    const [shared, mine] = [words.slice(), member.handle.words!.slice()];
+    const posted = member.up.length;
+    this.world.end(member);
+    this.world.torn = true;
+    this.#undo = () => {
+      words.set(shared);
+      member.handle.words!.set(mine);
+      member.up.length = posted;
+    };
   }
 
   #happen(event: string): void {
@@ -218,7 +250,7 @@ class Run {
       });
     } else {
       client.get(timeout, signal).then((item) => {
-        if (!thread.member.alive) return;
+        if (!thread.member.alive) return void this.#buried.add(item as number);
         assert(!this.#got.has(item as number), `item ${item} was got twice`);
         this.#got.add(item as number);
         thread.got.push(item as number);
@@ -250,6 +282,8 @@ class Run {
 
   /** Nothing can happen any more. */
   finish(): void {
+    this.world.torn = false;
+    this.check();
     const { words, maxsize } = this.world.core;
     const available = this.world.available();
     const size = Atomics.load(words, TAIL) - Atomics.load(words, GOT);
@@ -264,7 +298,8 @@ class Run {
     }
     for (const item of this.#put) {
       assert(
-        this.#got.has(item) || available.has(item) || state === DROPPED,
+        this.#got.has(item) || available.has(item) ||
+          this.#buried.has(item) || state === DROPPED,
         `item ${item} was lost`,
       );
     }
@@ -328,13 +363,12 @@ async function explore(
     try {
       const last = path.length - 1;
       for (let i = 0; i < last; i++) {
-        run.do(path[i]!, false);
-        await settle();
+        await run.do(path[i]!, false);
       }
       for (let step = path[last];; step = path[path.length - 1]) {
         if (step) {
           const deeper = step.within.length < interruptions;
-          const points = run.do(step, deeper);
+          const points = await run.do(step, deeper);
           if (points === undefined) break;
           for (const [at, others] of points) {
             for (const other of others) {
@@ -342,7 +376,6 @@ async function explore(
               todo.push([...path.slice(0, -1), { event: step.event, within }]);
             }
           }
-          await settle();
           totals.steps++;
         }
         run.check();
@@ -402,6 +435,14 @@ const faults: Record<string, Faults> = {
   },
   "a consumer that ends": { ends: 2 },
   "a producer that ends": { ends: 0 },
+  "a consumer that ends, and its get times out": {
+    programs: [["put", "put"], ["put"], ["get", "get ms"], ["get"]],
+    ends: 2,
+  },
+  "a producer that ends, and its put times out": {
+    programs: [["put", "put ms"], ["put"], ["get", "get"], ["get"]],
+    ends: 0,
+  },
   "a shutdown": { shuts: 1 },
   "an immediate shutdown": { shuts: 1, immediate: true },
 };
@@ -479,6 +520,9 @@ test(
     const programs: Op[][] = [["put", "put", "put"], ["get", "get", "get"]];
     const unasked = { maxsize: 0, words: true, programs, pushStep: 2 };
     await explore(unasked, 1, totals);
+    const room: Op[][] = [["put"], ["put"], ["get"]];
+    const torn = { maxsize: 2, words: true, programs: room, ends: 2 };
+    await explore(torn, 1, totals);
     report("By atomic step", totals);
   },
   { deadline: 36_000_000 },
