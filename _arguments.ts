@@ -37,7 +37,7 @@ export function partsOf<P>(
   what: string,
 ): P[] | undefined {
   if (given === undefined) return undefined; // as in most calls
-  const { transfer } = options(given, what);
+  const transfer = options(given, what).transfer ?? undefined;
   if (transfer !== undefined && !Array.isArray(transfer)) {
     throw new TypeError(`Cannot ${what}: transfer must be an array`);
   }

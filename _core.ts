@@ -276,7 +276,8 @@ export class QueueCore {
 
   /** The store has grown. */
   #arrived(count: number): void {
-    if (Atomics.load(this.words, STATE) === DROPPED) {
+    if (this.#ended) this.end();
+    else if (Atomics.load(this.words, STATE) === DROPPED) {
       this.#drop(this.#claim(Infinity));
     } else if (this.#getters.first) this.#serve();
     else if ((this.#fresh += count) >= this.#pushStep) this.#push();

@@ -218,21 +218,19 @@ const SETTLING_TURNS_DRESSED = 31 + 5;
 
 /** Lets the event loop go round once. */
 export function turn(): Promise<void> {
-  return host.setImmediate
-    ? new Promise((done) => host.setImmediate!(done))
-    : echo();
+  if (host.setImmediate) return new Promise((done) => host.setImmediate!(done));
+  // A local port delivers within the turn.
+  return transferWorks() ? echo() : new Promise((done) => setTimeout(done));
 }
 
 function echo(): Promise<void> {
   return new Promise((done) => {
     const { port1, port2 } = channel();
-    // A listener: a local port has no `onmessage`.
-    port1.addEventListener("message", () => {
+    port1.onmessage = () => {
       closeMethod!.call(port1);
       closeMethod!.call(port2);
       done();
-    });
-    port1.start();
+    };
     port2.postMessage(0);
   });
 }
@@ -782,19 +780,23 @@ export function travelLoses(): boolean {
 //  2. the port, in a message                           →   adopts it
 //  3.                           watches N              ←   HELLO(N), lock held
 //
-//  M dies after 1: N gets the port. N dies before 3: B is not told (a worker
-//  that never unpacked what it was sent); so N posts nothing before, and its
-//  sends and puts do not resolve. B moves as well: its HELLO() and the
+//  M dies after 1: N gets the port. N dies before 2: B is not told (a worker
+//  that never unpacked what it was sent). A lock takes some turns to get; until
+//  then N posts nothing, its sends and puts do not resolve, and it gives a
+//  proof of life: HELLO(N, proof), before 3, with the address of an object that
+//  the browser forgets with its thread. B moves as well: its HELLO() and the
 //  HELLO of its next holder come after what B posted, whoever reads them; whom
 //  it watched goes along with it.
 //
 // A port that closes says so (HELLO(null)), and listens on until the other side
 // has done the same: what it dropped may hold ports, which are to be closed.
 
-/** `[HELLO, name, origin]`: the thread at this side; `[HELLO]`: this side moves; `[HELLO, null]`: it is closed. */
+/** `[HELLO, name, origin]`: the thread at this side; and a proof: its lock is not held yet; `[HELLO]`: this side moves; `[HELLO, null]`: it is closed. */
 const HELLO = "ipc:hello";
 const LINGER_MS = 1000;
 const LOCK = "@ipc/multiprocessing:";
+/** How often a proof of life is looked at. */
+const PROOF_MS = 250;
 /** A lock can be released before the last messages of its thread are dispatched. */
 const QUIET_MS = 20;
 
@@ -839,6 +841,8 @@ const watchesPeers = once(() =>
 interface Held {
   asked: Promise<void> | undefined;
   granted: boolean;
+  /** A proof of life, for those who cannot ask for the lock yet. */
+  proof: string | undefined;
   drop: () => void;
 }
 
@@ -848,7 +852,15 @@ let lockUsers = 0;
 function ownLock(): Held {
   if (held) return held;
   const kept = Promise.withResolvers<void>();
-  const lock: Held = { asked: undefined, granted: false, drop: kept.resolve };
+  const lock: Held = {
+    asked: undefined,
+    granted: false,
+    proof: undefined,
+    drop() {
+      kept.resolve();
+      if (lock.proof) URL.revokeObjectURL(lock.proof);
+    },
+  };
   const done = () => {
     lock.asked = undefined;
   };
@@ -863,6 +875,42 @@ function ownLock(): Held {
   return held = lock;
 }
 
+/** The address of an object of this thread, where there are any: nobody finds it there when the thread has ended. */
+function proofOfLife(): string | undefined {
+  // Threads of an opaque origin do not find each other's.
+  return origin() !== "null" && typeof URL.createObjectURL === "function"
+    ? URL.createObjectURL(new Blob())
+    : undefined;
+}
+
+/** Looks at a proof of life until the thread says that its lock is held. */
+async function doubt(
+  port: OpenPort,
+  proof: string,
+  stopped: AbortSignal,
+): Promise<void> {
+  const finds = (address: string) =>
+    fetch(address).then(() => true, () => false);
+  do await pause(PROOF_MS, stopped); while (
+    !stopped.aborted && await finds(proof)
+  );
+  // A page may be forbidden to look: then it does not find its own either.
+  const own = proofOfLife();
+  if (own === undefined || !await finds(own) || stopped.aborted) return;
+  URL.revokeObjectURL(own);
+  await mourn(port, stopped);
+}
+
+function pause(ms: number, stopped: AbortSignal): Promise<unknown> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    stopped.addEventListener("abort", () => {
+      clearTimeout(timer);
+      done(0);
+    });
+  });
+}
+
 /**
  * Says to the other side which thread holds this one, once its lock is held.
  * Until then nothing is posted: who has heard of a thread notices its end.
@@ -872,19 +920,23 @@ function introduce(port: OpenPort): void {
   watch.user = true;
   lockUsers++;
   const lock = ownLock();
+  const name = (proof?: string) => {
+    postMessage!.call(port.raw, [HELLO, threadName(), origin(), proof]);
+    watch.named = true;
+  };
   const greet = () => {
     if (!port.open) return;
-    if (lock.granted) {
-      postMessage!.call(port.raw, [HELLO, threadName(), origin()]);
-      watch.named = true;
-    }
+    if (lock.granted) name();
     if (departing) departing.then(() => port.utter());
     else port.utter();
   };
   const { asked } = lock;
   if (asked || departing) port.keep();
-  if (asked) asked.then(greet);
-  else greet();
+  if (asked) {
+    lock.proof ??= proofOfLife();
+    if (lock.proof) name(lock.proof);
+    asked.then(greet);
+  } else greet();
 }
 
 /** A promise of something that is posted: not before others notice the end of this thread, nor before that can lose it. */
@@ -932,24 +984,33 @@ function origin(): string {
 }
 
 /** A HELLO came in. */
-function greeted(port: OpenPort, [, name, from]: unknown[]): void {
+function greeted(port: OpenPort, [, name, from, proof]: unknown[]): void {
   if (name === null) return port.lost();
   const peer = [name, from];
-  watchPeer(port, isPeer(peer) ? peer : undefined);
+  watchPeer(
+    port,
+    isPeer(peer) ? peer : undefined,
+    typeof proof === "string" ? proof : undefined,
+  );
 }
 
-/** Watches this thread, and no other. */
-function watchPeer(port: OpenPort, peer: Peer | undefined): void {
+/** Watches this thread, and no other; `proof`: its lock is not held yet. */
+function watchPeer(
+  port: OpenPort,
+  peer: Peer | undefined,
+  proof?: string,
+): void {
   const { watch } = port;
   watch.stop?.();
   delete watch.stop;
-  watch.peer = peer;
+  watch.peer = proof === undefined ? peer : undefined;
   if (!peer || !watchesPeers()) return;
   const [name, from] = peer;
   if (name === threadName() || from !== origin()) return;
   const stopped = new AbortController();
   const { signal } = stopped;
   watch.stop = () => stopped.abort();
+  if (proof !== undefined) return void doubt(port, proof, signal);
   host.navigator!.locks!.request(LOCK + name, { signal }, () => {
     mourn(port, signal);
   }).catch(() => {});

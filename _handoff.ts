@@ -164,9 +164,17 @@ export function pack(
   value: unknown,
 ): [message: unknown, transfer: never[]] {
   const { message, transfer } = survey(value).commit();
+  unposted?.register((message as Packed).endpoints, [...transfer]);
   // Ports, for which each platform has a type of its own: `never` is any of them.
   return [message, transfer as never[]];
 }
+
+// A message that was never posted, or posted to a worker that had ended, leaves
+// its ports here. Those that have gone, or have an owner, are not touched.
+const unposted: FinalizationRegistry<Transferable[]> | undefined =
+  typeof FinalizationRegistry === "function"
+    ? new FinalizationRegistry(scrap)
+    : undefined;
 
 /** Something to be posted by itself: a value with endpoints or transfers. */
 export class Parcel {

@@ -310,7 +310,9 @@ export class Link implements Endpoint {
   }
 
   #sendParcel(value: unknown, transfer?: readonly Transferable[]): void {
-    const parcel = prepare(value, transfer, this.pipe).commit();
+    const draft = prepare(value, transfer, this.pipe);
+    this.#stillOpen();
+    const parcel = draft.commit();
     this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, value);
   }
 
@@ -321,12 +323,21 @@ export class Link implements Endpoint {
     return this.#sent(signal);
   }
 
+  /** A message may have getters, which close this end. */
+  #stillOpen(): void {
+    if (this.#out) return;
+    throw this.closed
+      ? new OSError("Cannot send: handle is closed")
+      : brokenPipe();
+  }
+
   /** As long as both are here this end hears of the other without its port. */
   #open(): void {
     if (!this.sibling) this.start();
   }
 
   #sent(signal: AbortSignal | undefined): Promise<void> {
+    this.#stillOpen();
     this.#messages++;
     const sent = noticed(this.#hasRoom() ? DONE : this.#waitForRoom(signal));
     return this.#starting === undefined ? sent : this.#firstSent(sent);

@@ -224,5 +224,7 @@ export function portsOf({ port }: Descriptor): Transferable[] {
 }
 
 function isWords(value: unknown, length: number): value is Int32Array {
-  return value instanceof Int32Array && value.length === length;
+  return ArrayBuffer.isView(value) && (value as Int32Array).length === length &&
+    // Where a realm has classes of its own, what arrives is of another.
+    (value as Int32Array)[Symbol.toStringTag] === "Int32Array";
 }

@@ -193,7 +193,7 @@ export class Connection<In = unknown, Out = In> {
   recv(options?: WaitOptions): Promise<In> {
     try {
       const link = toReceive(this.#link, "receive");
-      return link.receive<In>(undefined, signalOf(options, "receive"));
+      return receive<In>(link, undefined, options, "receive");
     } catch (error) {
       return Promise.reject(error);
     }
@@ -277,11 +277,9 @@ export class Connection<In = unknown, Out = In> {
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
-      return link.receive(
-        (message) =>
-          most < message.length ? tooLong(link, message, most) : message.own(),
-        signalOf(options, "receive bytes"),
-      );
+      const consume = (message: ByteMessage) =>
+        most < message.length ? tooLong(link, message, most) : message.own();
+      return receive(link, consume, options, "receive bytes");
     } catch (error) {
       return Promise.reject(error);
     }
@@ -333,7 +331,7 @@ export class Connection<In = unknown, Out = In> {
       if (offset > view.length) {
         throw new RangeError("Cannot receive bytes: offset too large");
       }
-      return link.receive((message) => {
+      const consume = (message: ByteMessage) => {
         const { length } = message;
         if (view.length < offset + length) {
           throw new BufferTooShort(message.own());
@@ -341,7 +339,8 @@ export class Connection<In = unknown, Out = In> {
         message.copyTo(view, offset);
         link.recycle(message);
         return length;
-      }, signalOf(options, "receive bytes"));
+      };
+      return receive(link, consume, options, "receive bytes");
     } catch (error) {
       return Promise.reject(error);
     }
@@ -531,8 +530,8 @@ async function readyOf<C>(
   ) {
     await settle(links);
     if (signal?.aborted) throw signal.reason;
-    if (links.some((link) => link.closed)) throw closed(what);
   }
+  if (links.some((link) => link.closed)) throw closed(what);
   const found = ready();
   if (ms === 0 || found.length > 0) return found;
   const waiter = new Waiter<C[]>();
@@ -571,16 +570,35 @@ function toReceive(link: Link, what: string): Link {
   throw new OSError(`Cannot ${what}: connection is write-only`);
 }
 
+function receive<T>(
+  link: Link,
+  consume: ((message: ByteMessage) => T) | undefined,
+  options: WaitOptions | undefined,
+  what: string,
+): Promise<T> {
+  const signal = signalOf(options, what);
+  toReceive(link, what); // the options may have getters, which close it
+  return link.receive(consume, signal);
+}
+
 function viewOf(buffer: BytesLike, what: string): Uint8Array {
   // Not a subclass: Node's Buffer has another slice(). Nor a detached one.
   if (
     Object.getPrototypeOf(buffer ?? 0) === Uint8Array.prototype &&
     (buffer as Uint8Array).length > 0
   ) return buffer as Uint8Array;
-  if (ArrayBuffer.isView(buffer)) {
-    return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-  }
   try {
+    if (ArrayBuffer.isView(buffer)) {
+      // Of an array that its buffer has become too short for, only this tells.
+      if ("length" in buffer) {
+        Uint8Array.prototype.keys.call(buffer as Uint8Array);
+      }
+      return new Uint8Array(
+        buffer.buffer,
+        buffer.byteOffset,
+        buffer.byteLength,
+      );
+    }
     // It takes buffers only, of whatever realm, and none that is detached.
     return new Uint8Array(new DataView(buffer).buffer);
   } catch {

@@ -111,6 +111,7 @@ export class Queue<T = unknown> {
     dropped?.register(this, this.#client);
   }
 
+  /** Also after the options are read, which may have getters. */
   #open(what: string): Client {
     if (!this.#client.closed) return this.#client;
     throw new OSError(`Cannot ${what}: queue is closed`);
@@ -158,10 +159,10 @@ export class Queue<T = unknown> {
    */
   put(obj: T, options?: PutOptions): Promise<void> {
     try {
-      const client = this.#open("put");
+      this.#open("put");
       const transfer = partsOf(options, "put");
       const { timeout, signal } = checked(options, "put");
-      return noticed(client.put(obj, transfer, timeout, signal));
+      return noticed(this.#open("put").put(obj, transfer, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -191,9 +192,9 @@ export class Queue<T = unknown> {
    */
   get(options?: GetOptions): Promise<T> {
     try {
-      const client = this.#open("get");
+      this.#open("get");
       const { timeout, signal } = checked(options, "get");
-      return client.get(timeout, signal) as Promise<T>;
+      return this.#open("get").get(timeout, signal) as Promise<T>;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -267,13 +268,13 @@ export class Queue<T = unknown> {
    */
   put_many(items: Iterable<T>, options?: QueueOptions): Promise<void> {
     try {
-      const client = this.#open("put");
+      this.#open("put");
       if (
         typeof (items as { [Symbol.iterator]?: unknown })
           ?.[Symbol.iterator] !== "function"
       ) throw new TypeError("Cannot put: the items must be iterable");
       const { timeout, signal } = checked(options, "put");
-      return noticed(client.putMany(items, timeout, signal));
+      return noticed(this.#open("put").putMany(items, timeout, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -301,11 +302,11 @@ export class Queue<T = unknown> {
    */
   get_many(max: number, options?: GetOptions): Promise<T[]> {
     try {
-      const client = this.#open("get");
+      this.#open("get");
       integer(max, "max", "get");
       if (max < 1) throw new RangeError("Cannot get: max must be at least 1");
       const { timeout, signal } = checked(options, "get");
-      return client.getMany(max, timeout, signal) as Promise<T[]>;
+      return this.#open("get").getMany(max, timeout, signal) as Promise<T[]>;
     } catch (error) {
       return Promise.reject(error);
     }

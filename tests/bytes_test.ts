@@ -228,11 +228,36 @@ test("send_bytes() of a detached buffer is a TypeError", async () => {
     const buffer = new ArrayBuffer(4);
     const view = new Uint8Array(buffer);
     structuredClone(buffer, { transfer: [buffer] });
-    await assertRejects(() => a.send_bytes(buffer), TypeError);
-    await assertRejects(() => a.send_bytes(view), TypeError);
+    for (const what of [buffer, view, new DataView(new ArrayBuffer(1))]) {
+      if (what instanceof DataView) {
+        structuredClone(what.buffer, { transfer: [what.buffer] });
+      }
+      const why = "a buffer or a view of one is required";
+      await assertRejects(() => a.send_bytes(what), TypeError, why);
+      await assertRejects(() => b.recv_bytes_into(what), TypeError, why);
+    }
     assertEquals(await b.poll(), false);
   });
 }, { needs: ["transfer"] });
+
+test("a view that its buffer has become too short for is a TypeError", async () => {
+  await withPipe(async (a, b) => {
+    const buffer = new ArrayBuffer(8, { maxByteLength: 8 });
+    const views = [new Uint16Array(buffer, 4, 2), new DataView(buffer, 4, 2)];
+    const none = new Uint8Array(buffer, 2, 0); // of nothing, but in bounds
+    buffer.resize(2);
+    for (const view of views) {
+      await assertRejects(() => a.send_bytes(view), TypeError, "Cannot send");
+      await assertRejects(
+        () => b.recv_bytes_into(view),
+        TypeError,
+        "Cannot receive",
+      );
+    }
+    await a.send_bytes(none);
+    assertEquals((await b.recv_bytes()).length, 0);
+  });
+});
 
 test("send_bytes() copies before it returns", async () => {
   await withPipe(async (a, b) => {

@@ -1079,6 +1079,43 @@ test("a signal that is none is a TypeError, and takes no message", async () => {
   });
 });
 
+test("an end that a getter of a message or of the options closes rejects the call", async () => {
+  const closing = (end: Connection<Any>, fields = {}) => ({
+    ...fields,
+    get signal() {
+      end.close();
+      return undefined;
+    },
+  });
+  const [e, f] = Pipe<Any>();
+  const calls: ((a: Connection<Any>) => Promise<unknown>)[] = [
+    (a) => a.send(closing(a)),
+    (a) => (a.send(0), a.send(closing(a))),
+    (a) => a.send(closing(a, { e })),
+    (a) => a.send(closing(a, { no: () => {} })),
+    (a) => a.send(1, closing(a)),
+    (a) => a.send_bytes(new Uint8Array(1), 0, 1, closing(a)),
+    (a) => a.recv(closing(a)),
+    (a) => a.recv_bytes(null, closing(a)),
+    (a) => a.recv_bytes_into(new Uint8Array(1), 0, closing(a)),
+    (a) => a.poll(null, closing(a)),
+  ];
+  for (const call of calls) {
+    const [a, b] = Pipe<Any>();
+    const error = await assertRejects(() => call(a));
+    assert(
+      error instanceof OSError || error instanceof DOMException,
+      `${call}: ${error}`,
+    );
+    await b.poll(null);
+    b.close();
+  }
+  await e.send("still here");
+  assertEquals(await f.recv(), "still here");
+  e.close();
+  f.close();
+});
+
 test("an abort rejects what waits, and loses nothing; no listener stays", async () => {
   await withPipe(async (a, b) => {
     const { stop, listeners } = counted();

@@ -63,7 +63,7 @@ async function unknownTests(text: string): Promise<string[]> {
   );
   const names = [...section!.matchAll(/\| `([^`]+)` +\|$/gm)]
     .map(([, name]) => name!);
-  let source = "";
+  let source = await Deno.readTextFile(`${HERE}/edge/run.ts`);
   for await (const { name } of Deno.readDir(HERE)) {
     if (!name.endsWith("_test.ts")) continue;
     source += await Deno.readTextFile(`${HERE}/${name}`);

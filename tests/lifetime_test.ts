@@ -117,6 +117,23 @@ test("a worker that is terminated at its first word is noticed", async () => {
 }, { needs: ["workers"] });
 
 test(
+  "a worker that ends in the turn in which it got its ends is noticed",
+  async () => {
+    for (let round = 0; round < scale(5); round++) {
+      const [a, conn] = Pipe<Any>();
+      const q = new Queue<string>();
+      const worker = spawn(FIRST_WORD, { raw: true });
+      worker.postMessage(...pack({ conn, q, then: "leave" }));
+      await assertRejects(() => a.recv(), EOFError);
+      await worker.terminate();
+      a.close();
+      q.close();
+    }
+  },
+  { needs: ["workers"] },
+);
+
+test(
   "an end may close while its peer's thread is found to have ended",
   async () => {
     const agent = new Agent();
@@ -270,7 +287,7 @@ for (const call of ["recv", "poll", "wait", "send", "timeout"]) {
 test("a connection that is garbage-collected closes itself", async () => {
   assertEquals(
     await runChild(CHILD, ["garbage"], { gc: true }),
-    "kept while it waits\nEOFError\nsent\nEOFError\nEOFError\nEOFError\nend\n",
+    `kept\nkept while it waits\nEOFError\nsent\n${"EOFError\n".repeat(4)}end\n`,
   );
 }, { needs: ["processes"] });
 

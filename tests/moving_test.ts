@@ -911,6 +911,21 @@ test(
   { needs: ["processes"] },
 );
 
+test("a queue arrives where a realm has classes of its own", () => {
+  const vm = builtin<{ runInNewContext(code: string): Any }>("node:vm");
+  const theirs = vm.runInNewContext("(b) => new Int32Array(b)");
+  const q = new Queue<number>();
+  const [message] = pack(q) as Any;
+  const [descriptor] = message.endpoints;
+  for (const field of ["words", "mine"]) {
+    if (descriptor[field]) descriptor[field] = theirs(descriptor[field].buffer);
+  }
+  const handle = unpack<Queue<number>>(message);
+  assert(handle instanceof Queue);
+  handle.close();
+  q.close();
+}, { needs: ["processes"] });
+
 test("a key beside an endpoint may be one that every object has", async () => {
   const [a, b] = Pipe<Any>();
   const [c, d] = Pipe<Any>();

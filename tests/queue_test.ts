@@ -1314,6 +1314,50 @@ handleTest("Queue travels in a queue, also in itself", async ({ queue }) => {
   assertEquals(await q.qsize(), 0);
 }, { needs: ["realm"] });
 
+handleTest(
+  "a handle that a getter of the options closes rejects the call",
+  async ({ queue }) => {
+    const closing = (q: Queue<Any>) => ({
+      get timeout() {
+        q.close();
+        return 1;
+      },
+    });
+    const calls: ((q: Queue<Any>) => Promise<unknown>)[] = [
+      (q) => q.put(1, closing(q)),
+      (q) => q.put_many([1], closing(q)),
+      (q) => q.get(closing(q)),
+      (q) => q.get_many(1, closing(q)),
+    ];
+    for (const call of calls) {
+      const q = await queue();
+      await assertRejects(() => call(q), OSError, "closed");
+      assertEquals(await q.qsize(), 0);
+    }
+  },
+  { needs: ["realm"] },
+);
+
+queueTest(
+  "a put_many goes on when every handle is closed, and nothing is kept of it",
+  async () => {
+    const q = new Queue<Connection>();
+    const [a, b] = Pipe();
+    const [c, d] = Pipe();
+    const items = function* () {
+      yield a;
+      q.close();
+      yield c;
+    };
+    await q.put_many(items());
+    for (const end of [b, d]) {
+      await assertRejects(() => end.recv(), EOFError);
+      end.close();
+    }
+  },
+  { needs: ["transfer"] },
+);
+
 queueTest("put_many of nothing is a put, too: EOFError", async () => {
   const owner = new Holder();
   await owner.make("q");

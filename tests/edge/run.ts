@@ -96,6 +96,24 @@ async function one(url: string, name: string, i: number): Promise<Outcome> {
   }
 }
 
+const ACROSS = "a message from a request that ends at once reaches another one";
+
+async function across(url: string): Promise<Outcome> {
+  const begun = performance.now();
+  try {
+    let ended = false;
+    const received = ask<unknown>(`${url}?step=receive`)
+      .finally(() => ended = true);
+    received.catch(() => {}); // awaited later
+    while (!ended && await ask(`${url}?step=send`) === null);
+    const message = await received;
+    if (message !== "from another request") throw new Error(`Got ${message}`);
+    return { name: ACROSS, ms: Math.round(performance.now() - begun) };
+  } catch (error) {
+    return { name: ACROSS, error: String(error) };
+  }
+}
+
 const [name = "workerd", ...args] = Deno.args;
 const kind = kinds[name];
 if (!kind) throw new Error(`No edge runtime ${name}`);
@@ -142,6 +160,7 @@ async function session(from: number): Promise<number | undefined> {
       // What a failed test leaves must not make others fail.
       if (outcome.error !== undefined) return i + 1;
     }
+    if (ACROSS.includes(filter)) report.add(name, await across(url));
   } catch (error) {
     report.add(name, { name: "the tests load", error: String(error) });
   } finally {

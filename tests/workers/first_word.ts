@@ -7,8 +7,8 @@ import { builtin, exitProcess, runtime } from "../_runtime.ts";
 export interface Args {
   conn: Connection<never, string>;
   q: Queue<string>;
-  /** `wait` for an item, or `end` when all has been sent. */
-  then: "wait" | "end";
+  /** `wait` for an item, or `end` when all has been sent, or `leave` at once. */
+  then: "wait" | "end" | "leave";
 }
 
 interface NodePort {
@@ -17,11 +17,16 @@ interface NodePort {
 
 async function begin(data: unknown): Promise<void> {
   const { conn, q, then } = unpack<Args>(data);
+  if (then === "leave") return leave();
   if (then === "wait") q.get();
   const posted: Promise<void>[] = [conn.send("word")];
   if (then === "wait") return;
   posted.push(q.put("item"), q.put_many(["more"]));
   await Promise.all(posted);
+  leave();
+}
+
+function leave(): void {
   if (runtime === "deno" || runtime === "browser") globalThis.close();
   else exitProcess();
 }

@@ -107,6 +107,15 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       return a;
     })();
     ends.push(moved);
+    // One that was packed, and never posted; one that was unpacked here.
+    const [packed, unpacked] = ((): Connection<Any>[] => {
+      const [a, b] = Pipe<Any>();
+      const [c, d] = Pipe<Any>();
+      pack(b);
+      kept.push(unpack(pack(d)[0]));
+      return [a, c] as Connection<Any>[];
+    })();
+    ends.push(packed!);
     const waiting = (() => {
       const [a, b] = Pipe<Any>();
       return [a, b.recv()] as const;
@@ -123,6 +132,7 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       await new Promise((done) => setTimeout(done, 10));
       if (i === 10) stop.abort();
     }
+    say(await unpacked!.poll() ? "lost" : "kept");
     await waiting[0].send("kept while it waits");
     say(await waiting[1]);
     for (const end of [...ends, aborted]) {
@@ -133,7 +143,7 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       }
       end.close();
     }
-    waiting[0].close();
+    for (const end of [waiting[0], unpacked!]) end.close();
   },
   /** A put that waits holds the endpoints in its item. */
   async "garbage in a put"() {
