@@ -163,6 +163,7 @@ await soak("dropped ends and handles", DROPPED * 10, async (count) => {
   for (let i = 0; i < 500 && livePorts() > 0; i++) await memory();
 });
 
+if (lines.length === 0) throw new Error(`No soak is called ${chosen}`);
 console.log(
   `soak: ${lines.join(", ")}, 0 ports, 0 holds, 0 listeners, 0 calls left`,
 );
