@@ -230,7 +230,8 @@ export class Client implements Endpoint {
     mine[BUSY] = 1;
     const hasPlace = reserve(words, this.maxsize);
     if (hasPlace) Atomics.add(mine, ADMITTED, 1);
-    mine[BUSY] = 0;
+    Atomics.store(mine, BUSY, 0);
+    if (!hasPlace) this.#ring(); // no frame says that it is over
     return hasPlace;
   }
 
@@ -267,7 +268,7 @@ export class Client implements Endpoint {
     mine[BUSY] = 1;
     Atomics.add(mine, own, by);
     Atomics.add(this.#words!, shared, by);
-    mine[BUSY] = 0;
+    Atomics.store(mine, BUSY, 0);
   }
 
   /** Posts an item that has its place; `id`: to be answered. */
@@ -325,6 +326,7 @@ export class Client implements Endpoint {
       this.#owner.post(frame, transfer);
     } catch (error) {
       if (this.#words) this.#count(OFFERED, PUTS, -1);
+      this.#ring();
       call.promise.catch(() => {});
       this.#end(call, error);
       throw error;
@@ -503,7 +505,8 @@ export class Client implements Endpoint {
       const claims =
         Atomics.compareExchange(words, HEAD, index, next) === index;
       if (claims) Atomics.add(words, GOT, count);
-      mine[BUSY] = 0;
+      Atomics.store(mine, BUSY, 0);
+      this.#ring();
       if (claims) {
         this.#at += count;
         this.#index = next;
@@ -545,16 +548,15 @@ export class Client implements Endpoint {
     this.#at = 0;
   }
 
-  /** After a claim: the owner may wait for it, or be asked for more. */
+  /** After a claim: the owner may be asked for more. */
   #claimed(count: number): void {
     Atomics.add(this.#mine!, HITS, count);
-    this.#ring();
     if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
     this.#askedMore = true;
     this.#owner.post([MORE], undefined, true);
   }
 
-  /** `GOT` changed: tells the owner if it waits for that. */
+  /** `GOT` changed, or this handle is not `BUSY` any more: tells the owner if it waits for that. */
   #ring(): void {
     const words = this.#words;
     if (!words || Atomics.load(words, BELL) === 0) return;
@@ -653,9 +655,9 @@ export class Client implements Endpoint {
       ended = endSlot(mine, slot, id);
       // At once: no put may be refused for one that waits no more.
       if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
-      mine[BUSY] = 0;
+      Atomics.store(mine, BUSY, 0);
       // Served already: the answer is on its way.
-      if (!ended && Atomics.load(mine, slot) === 0) return;
+      if (!ended && Atomics.load(mine, slot) === 0) return this.#ring();
     }
     if (call.givenUp && !ended) return;
     call.givenUp = true;
@@ -729,7 +731,7 @@ export class Client implements Endpoint {
       mine[BUSY] = 1;
       Atomics.store(mine, LAST_RECEIVED, seq);
       Atomics.add(this.#words, GOT, claimed);
-      mine[BUSY] = 0;
+      Atomics.store(mine, BUSY, 0);
     }
     try {
       if (items.length > claimed) items.length = claimed;

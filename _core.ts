@@ -67,6 +67,7 @@ import {
   PUTS,
   reserve,
   SEEN,
+  SHARED,
   SHUT,
   sizeOf,
   STATE,
@@ -155,6 +156,8 @@ export class Handle {
   readonly calls: Map<number, Call> = new Map();
   /** Waiting puts that have come in. */
   offered = 0;
+  /** Handles that it has shared and that have come in. */
+  shared = 0;
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
   ahead = 0;
   window: number = FIRST_WINDOW;
@@ -276,10 +279,10 @@ export class QueueCore {
 
   /** The store has grown. */
   #arrived(count: number): void {
-    if (this.#ended) this.end();
-    else if (Atomics.load(this.words, STATE) === DROPPED) {
+    if (Atomics.load(this.words, STATE) === DROPPED) {
       this.#drop(this.#claim(Infinity));
-    } else if (this.#getters.first) this.#serve();
+    } else if (this.#ended) this.end();
+    else if (this.#getters.first) this.#serve();
     else if ((this.#fresh += count) >= this.#pushStep) this.#push();
     this.#refuse();
   }
@@ -825,10 +828,11 @@ export class QueueCore {
   #counts(): number[] | undefined {
     const load = (word: number) => Atomics.load(this.words, word);
     const counts = [HEAD, GOT, TAIL, PUTS].map(load);
-    for (const { words, offered } of this.handles) {
+    for (const { words, offered, shared } of this.handles) {
       if (!words) continue;
       if (Atomics.load(words, BUSY) !== 0) return undefined;
       if (Atomics.load(words, OFFERED) !== offered) return undefined;
+      if (Atomics.load(words, SHARED) !== shared) return undefined;
       counts.push(Atomics.load(words, ADMITTED));
     }
     return counts;

@@ -801,11 +801,11 @@ const PROOF_MS = 250;
 const QUIET_MS = 20;
 
 /** Where the other side of a port is: the name of the thread, its origin. */
-export type Peer = [name: string, origin: string];
+export type Peer = [name: string, origin: string, proof?: string];
 
 /** Whether a field of a message names a thread. */
 function isPeer(field: unknown): field is Peer {
-  return Array.isArray(field) && field.length === 2 &&
+  return Array.isArray(field) && (field.length === 2 || field.length === 3) &&
     field.every((word) => typeof word === "string");
 }
 
@@ -891,24 +891,24 @@ async function doubt(
 ): Promise<void> {
   const finds = (address: string) =>
     fetch(address).then(() => true, () => false);
-  do await pause(PROOF_MS, stopped); while (
-    !stopped.aborted && await finds(proof)
-  );
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let wake = ignore;
+  stopped.addEventListener("abort", () => {
+    clearTimeout(timer);
+    wake();
+  });
+  do {
+    await new Promise<void>((done) => {
+      wake = done;
+      timer = setTimeout(done, PROOF_MS);
+    });
+    if (stopped.aborted) return;
+  } while (await finds(proof) && !stopped.aborted);
   // A page may be forbidden to look: then it does not find its own either.
   const own = proofOfLife();
-  if (own === undefined || !await finds(own) || stopped.aborted) return;
-  URL.revokeObjectURL(own);
-  await mourn(port, stopped);
-}
-
-function pause(ms: number, stopped: AbortSignal): Promise<unknown> {
-  return new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    stopped.addEventListener("abort", () => {
-      clearTimeout(timer);
-      done(0);
-    });
-  });
+  const may = own !== undefined && await finds(own);
+  if (own !== undefined) URL.revokeObjectURL(own);
+  if (may && !stopped.aborted) await mourn(port, stopped);
 }
 
 /**
@@ -920,8 +920,8 @@ function introduce(port: OpenPort): void {
   watch.user = true;
   lockUsers++;
   const lock = ownLock();
-  const name = (proof?: string) => {
-    postMessage!.call(port.raw, [HELLO, threadName(), origin(), proof]);
+  const name = (...proof: string[]) => {
+    postMessage!.call(port.raw, [HELLO, threadName(), origin(), ...proof]);
     watch.named = true;
   };
   const greet = () => {
@@ -984,29 +984,22 @@ function origin(): string {
 }
 
 /** A HELLO came in. */
-function greeted(port: OpenPort, [, name, from, proof]: unknown[]): void {
-  if (name === null) return port.lost();
-  const peer = [name, from];
-  watchPeer(
-    port,
-    isPeer(peer) ? peer : undefined,
-    typeof proof === "string" ? proof : undefined,
-  );
+function greeted(port: OpenPort, [, ...peer]: unknown[]): void {
+  if (peer[0] === null) return port.lost();
+  watchPeer(port, isPeer(peer) ? peer : undefined);
 }
 
-/** Watches this thread, and no other; `proof`: its lock is not held yet. */
-function watchPeer(
-  port: OpenPort,
-  peer: Peer | undefined,
-  proof?: string,
-): void {
+/** Watches this thread, and no other. */
+function watchPeer(port: OpenPort, peer: Peer | undefined): void {
   const { watch } = port;
   watch.stop?.();
   delete watch.stop;
-  watch.peer = proof === undefined ? peer : undefined;
+  watch.peer = peer;
   if (!peer || !watchesPeers()) return;
-  const [name, from] = peer;
+  const [name, from, proof] = peer;
   if (name === threadName() || from !== origin()) return;
+  // Another origin may say anything, and must not choose what is fetched here.
+  if (proof !== undefined && !proof.startsWith(`blob:${from}/`)) return;
   const stopped = new AbortController();
   const { signal } = stopped;
   watch.stop = () => stopped.abort();

@@ -164,7 +164,8 @@ export function pack(
   value: unknown,
 ): [message: unknown, transfer: never[]] {
   const { message, transfer } = survey(value).commit();
-  unposted?.register((message as Packed).endpoints, [...transfer]);
+  const { endpoints } = message as Packed;
+  unposted?.register(endpoints, [...transfer], endpoints);
   // Ports, for which each platform has a type of its own: `never` is any of them.
   return [message, transfer as never[]];
 }
@@ -369,6 +370,8 @@ export function unpack<T = unknown>(message: unknown): T {
   }
   unpacked.add(message);
   const { endpoints } = message;
+  // In this thread: the ports have an owner from now on, whoever that will be.
+  if (isObject(endpoints)) unposted?.unregister(endpoints);
   if (!isParcel(message)) {
     scrap(endpoints);
     throw malformed();

@@ -9,15 +9,25 @@ const { setImmediate } = globalThis as unknown as {
   setImmediate?: (run: () => void) => unknown;
 };
 
-/** So many deliveries as microtasks, then a macrotask: tasks that only answer each other leave room for others. */
+/** So many deliveries as microtasks, then macrotasks until one has run: tasks that only answer each other leave room for others. */
 const SPELL = 1024;
-let deliveries = 0;
+let spell = 0;
+let when = 0;
 
 /** Hardly ever in a macrotask: in workerd it belongs to the request that asked for it, and is dropped when that ends. */
 function later(run: () => void): void {
-  if (++deliveries % SPELL !== 0) queueMicrotask(run);
-  else if (setImmediate) setImmediate(run);
-  else setTimeout(run);
+  // There the clock stands still between two events: each has a spell of its own.
+  if (globalThis.performance?.timeOrigin === 0 && when !== Date.now()) {
+    when = Date.now();
+    spell = 0;
+  }
+  if (++spell < SPELL) return queueMicrotask(run);
+  const rested = () => {
+    spell = 0;
+    run();
+  };
+  if (setImmediate) setImmediate(rested);
+  else setTimeout(rested);
 }
 
 type Listener = (event: MessageEvent) => void;

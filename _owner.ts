@@ -28,7 +28,7 @@ import {
   PUT_WAIT,
   SHARE,
 } from "./_wire.ts";
-import { HANDLE_WORDS, POSTED, QUEUE_WORDS } from "./_words.ts";
+import { HANDLE_WORDS, POSTED, QUEUE_WORDS, SHARED } from "./_words.ts";
 
 // Queues that are owned by this thread, for handles that come back to it.
 const owners = new Map<string, { deref(): Owner | undefined }>();
@@ -120,7 +120,11 @@ export class Owner {
     port.start({
       frame: (_, frame, text) => {
         if (frame[0] === EOF) return gone();
-        if (frame[0] === SHARE) return this.#shareFrom(frame);
+        if (frame[0] === SHARE) {
+          handle.shared = (handle.shared + 1) | 0;
+          this.#shareFrom(frame);
+          return core.changed();
+        }
         core.receive(handle, frame, text);
         if (handle.closed) this.#endIfClosed();
       },
@@ -201,9 +205,10 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
       take: () => NOTHING,
       close: () => port.close(),
       share: () =>
-        extend(descriptor, (here, mine) => {
+        extend(descriptor, (here, words) => {
           const raw = here.give();
-          post([SHARE, raw, mine], [raw]);
+          if (mine) Atomics.add(mine, SHARED, 1);
+          post([SHARE, raw, words], [raw]);
         }),
     },
     maxsize as number,

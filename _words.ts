@@ -70,6 +70,8 @@ export const MISSES = 6;
  * a place. A thread that is terminated in between leaves it behind.
  */
 export const BUSY = 7;
+/** A handle's words. How many handles it has shared: the owner may not know the last ones yet. */
+export const SHARED = 8;
 /**
  * A handle's words from here on are slots for calls that may be given up: a
  * slot holds the call's number until one side ends the call by exchanging it
@@ -77,7 +79,7 @@ export const BUSY = 7;
  * one of them looks for an item for it, the number is negative; `WANTED` says
  * that the owner has met a handle at that, and wants to hear when it is done.
  */
-export const FIRST_SLOT = 8;
+export const FIRST_SLOT = 9;
 /** Of a slot: see {@linkcode FIRST_SLOT}. No number is that small. */
 export const WANTED = -0x8000_0000;
 /** How many words a handle has. */

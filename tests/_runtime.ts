@@ -59,12 +59,14 @@ export const abilities: Record<
   | "processes"
   | "fatal errors"
   | "orphans"
+  | "proofs of life"
   | "proxies"
   | "realm",
   boolean
 > = {
   "fatal errors": runtime !== "browser",
   orphans: runtime !== "browser",
+  "proofs of life": runtime === "browser",
   proxies: globals.process?.getBuiltinModule !== undefined,
   realm: Object.getPrototypeOf(structuredClone({})) === Object.prototype,
   processes: runtime === "deno" || runtime === "bun" || runtime === "node",

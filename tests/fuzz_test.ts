@@ -82,9 +82,13 @@ function frame(random: Random, but: number[]): unknown[] {
   return [tag, ...Array.from({ length }, () => field(random))];
 }
 
-/** A queue, and the raw port of a handle of it, with its words. */
+// What was packed, and is not posted, would be closed with its message.
+const packed: unknown[] = [];
+
+/** The raw port of a handle of a queue. */
 function exposed(q: Queue<Any>): MessagePort {
   const [message] = pack({ q });
+  packed.push(message);
   return (message as Any).endpoints[0].port;
 }
 
@@ -340,6 +344,7 @@ test(
     const random = new Random(seed());
     const [a, b] = Pipe();
     const [real] = pack({ b });
+    packed.push(real);
     const model = (real as Any).endpoints[0];
     for (let i = 0; i < scale(3000); i++) {
       const descriptor: Any = random.chance(0.2)

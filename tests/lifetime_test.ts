@@ -133,6 +133,54 @@ test(
   { needs: ["workers"] },
 );
 
+// What was packed, and is not posted, would be closed with its message.
+const packed: unknown[] = [];
+
+/** An end, and the raw port of its other end. */
+function rawPeer(): [Connection<Any>, MessagePort] {
+  const [a, b] = Pipe<Any>();
+  const [message] = pack(b) as [Any, unknown];
+  packed.push(message);
+  return [a, message.endpoints[0].ports[0]];
+}
+
+/** What a browser's thread says before its lock is held. */
+const hello = (proof: string) => ["ipc:hello", "nobody", self.origin, proof];
+
+test(
+  "a proof of life is looked at wherever the end goes, and nothing else is",
+  async () => {
+    const real = globalThis.fetch;
+    const looked = new Set<string>();
+    globalThis.fetch = (address) => {
+      looked.add(`${address}`);
+      return real(address);
+    };
+    const agent = new Agent();
+    try {
+      const proof = URL.createObjectURL(new Blob());
+      const address = `${self.origin}/not-to-be-asked-for`;
+      const [[a, alive], [c, forger]] = [rawPeer(), rawPeer()];
+      forger.postMessage(hello(address));
+      alive.postMessage(hello(proof));
+      await Promise.all([a.poll(0), c.poll(0)]);
+      while (!looked.has(proof)) await new Promise((done) => setTimeout(done));
+      await agent.take("moved", a);
+      const end = agent.call("moved", "recv");
+      URL.revokeObjectURL(proof);
+      const { name } = await assertRejects(() => end) as Error;
+      assertEquals(name, "EOFError");
+      assert(!looked.has(address));
+      c.close();
+      for (const port of [alive, forger]) port.close();
+    } finally {
+      globalThis.fetch = real;
+      await agent.end();
+    }
+  },
+  { needs: ["workers", "proofs of life"] },
+);
+
 test(
   "an end may close while its peer's thread is found to have ended",
   async () => {

@@ -70,3 +70,18 @@ test(
     assertEquals([got, second.got], [[1], [1]]);
   },
 );
+
+test("localChannel(): timers have their turn beside a stream", async () => {
+  const { port1, port2 } = localChannel();
+  const { until } = collect(port2);
+  port2.start();
+  let turn = false;
+  setTimeout(() => turn = true);
+  for (let i = 1; !turn; i++) {
+    port1.postMessage(i);
+    port1.postMessage(++i); // the second of two finds a delivery under way
+    await until(i);
+  }
+  port1.close();
+  port2.close();
+});

@@ -7,14 +7,15 @@
 //
 // HISTORIES is how many of each kind; SEED repeats a run.
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import { type Member, numberOf, settle, Token, World } from "./_world.ts";
-import { GET, ITEMS } from "../_wire.ts";
+import { FREED, GET, ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
   allDone,
+  BELL,
   BUSY,
   DONE,
   DROPPED,
@@ -25,6 +26,7 @@ import {
   POSTED,
   PUTS,
   QUEUE_WORDS,
+  SHARED,
   sizeOf,
   STATE,
   TAIL,
@@ -1139,6 +1141,11 @@ test("QueueCore counts what a thread claimed and did not count before it ended",
     world.rise(other);
     assertEquals(sizeOf(words), 3, "not yet");
     third.handle.words![BUSY] = 0;
+    // And it has made a handle that the owner does not know yet.
+    third.handle.words![SHARED] = 1;
+    world.core.changed();
+    assertEquals(sizeOf(words), 3, "not yet");
+    third.handle.shared = 1;
     world.fall(third);
     assertEquals(await got, 1);
     await one.client.put(4, undefined, Infinity, undefined);
@@ -1147,6 +1154,23 @@ test("QueueCore counts what a thread claimed and did not count before it ended",
     assertEquals(sizeOf(words), 3 - claimed);
     assertEquals(Atomics.load(words, HEAD) - Atomics.load(words, GOT), 0);
   }
+});
+
+test("Client tells an owner that waits for it when a put is over that posts nothing else", async () => {
+  const world = new World({ maxsize: 1, words: true, remotes: 1 });
+  const [one] = world.members as [Member];
+  const { words } = world.core;
+  await one.client.put(1, undefined, Infinity, undefined);
+  one.up.length = 0;
+  for (const [item, timeout] of [[2, 0], [() => {}, Infinity]] as const) {
+    Atomics.store(words, BELL, 1);
+    await assertRejects(() =>
+      one.client.put(item, undefined, timeout, undefined)
+    );
+    assertEquals(one.up, [[FREED]]);
+    one.up.length = 0;
+  }
+  one.client.ownerEnded();
 });
 
 test("put() that does not wait asks the owner when there is room, though a put that ended with its thread is counted", async () => {

@@ -107,15 +107,14 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       return a;
     })();
     ends.push(moved);
-    // One that was packed, and never posted; one that was unpacked here.
-    const [packed, unpacked] = ((): Connection<Any>[] => {
+    // One that was packed, and never posted; one that was unpacked here, and packed again.
+    const [packed, unpacked, message] = (() => {
       const [a, b] = Pipe<Any>();
       const [c, d] = Pipe<Any>();
       pack(b);
-      kept.push(unpack(pack(d)[0]));
-      return [a, c] as Connection<Any>[];
+      return [a, c, pack(unpack(pack(d)[0]))[0]] as const;
     })();
-    ends.push(packed!);
+    ends.push(packed);
     const waiting = (() => {
       const [a, b] = Pipe<Any>();
       return [a, b.recv()] as const;
@@ -132,7 +131,9 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       await new Promise((done) => setTimeout(done, 10));
       if (i === 10) stop.abort();
     }
-    say(await unpacked!.poll() ? "lost" : "kept");
+    const other = unpack<Connection<Any>>(message);
+    await other.send("kept");
+    say(await unpacked.recv());
     await waiting[0].send("kept while it waits");
     say(await waiting[1]);
     for (const end of [...ends, aborted]) {
@@ -143,7 +144,7 @@ const scenarios: Record<string, () => Promise<void> | void> = {
       }
       end.close();
     }
-    for (const end of [waiting[0], unpacked!]) end.close();
+    for (const end of [waiting[0], unpacked, other]) end.close();
   },
   /** A put that waits holds the endpoints in its item. */
   async "garbage in a put"() {
