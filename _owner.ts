@@ -120,11 +120,7 @@ export class Owner {
     port.start({
       frame: (_, frame, text) => {
         if (frame[0] === EOF) return gone();
-        if (frame[0] === SHARE) {
-          handle.shared = (handle.shared + 1) | 0;
-          this.#shareFrom(frame);
-          return core.changed();
-        }
+        if (frame[0] === SHARE) return this.#shareFrom(handle, frame);
         core.receive(handle, frame, text);
         if (handle.closed) this.#endIfClosed();
       },
@@ -132,9 +128,11 @@ export class Owner {
     });
   }
 
-  #shareFrom([, port, mine]: Frame): void {
+  #shareFrom(sharer: Handle, [, port, mine]: Frame): void {
     if (!isPort(port)) return;
     this.#admit(adopt(port), isWords(mine, HANDLE_WORDS) ? mine : undefined);
+    sharer.shared = (sharer.shared + 1) | 0;
+    this.#core.changed(); // who counts anew has waited for that
   }
 
   /** When no handle can get any more, what is left is dropped. */

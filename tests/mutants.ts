@@ -158,7 +158,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_owner.ts",
-    "if (frame[0] === SHARE) return this.#shareFrom(frame);",
+    "if (frame[0] === SHARE) return this.#shareFrom(handle, frame);",
     "",
     "queue",
   ],
@@ -254,6 +254,37 @@ const MUTANTS: Mutant[] = [
     "",
     "queue_interleavings",
   ],
+  [
+    "_core.ts",
+    "if (Atomics.load(words, SHARED) !== shared) return undefined;",
+    "",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    "if (!hasPlace) this.#ring();",
+    "",
+    "queue_model",
+  ],
+  [
+    "_handoff.ts",
+    "unposted?.register(",
+    "if (!endpoints) unposted?.register(",
+    "lifetime",
+  ],
+  [
+    "_handoff.ts",
+    "if (isObject(endpoints)) unposted?.unregister(endpoints);",
+    "",
+    "lifetime",
+  ],
+  [
+    "_link.ts",
+    "    this.#stillOpen();\n    const parcel",
+    "    const parcel",
+    "connection",
+  ],
+  ["_core.ts", "else if (this.#ended) this.end();", "", "queue"],
   [
     "_core.ts",
     "if (this.#counts()?.join() !== counts.join()) return;",
