@@ -1093,6 +1093,17 @@ test("an end that a getter of a message or of the options closes rejects the cal
     (a) => (a.send(0), a.send(closing(a))),
     (a) => a.send(closing(a, { e })),
     (a) => a.send(closing(a, { no: () => {} })),
+    // At the first look at the message, or a later one: some are for endpoints.
+    ...[1, 2, 3].map((look) => (a: Connection<Any>) => {
+      const late = () => --look === 0 && a.close();
+      const item = {
+        get late() {
+          return late();
+        },
+        e,
+      };
+      return a.send(item).then(() => a.send("closed at the latest now"));
+    }),
     (a) => a.send(1, closing(a)),
     (a) => a.send_bytes(new Uint8Array(1), 0, 1, closing(a)),
     (a) => a.recv(closing(a)),

@@ -284,7 +284,7 @@ const MUTANTS: Mutant[] = [
     "    const parcel",
     "connection",
   ],
-  ["_core.ts", "else if (this.#ended) this.end();", "", "queue"],
+  ["_core.ts", "else if (this.#ended) this.end();", "", "queue_model"],
   [
     "_core.ts",
     "if (this.#counts()?.join() !== counts.join()) return;",

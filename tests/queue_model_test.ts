@@ -1173,6 +1173,14 @@ test("Client tells an owner that waits for it when a put is over that posts noth
   one.client.ownerEnded();
 });
 
+test("QueueCore keeps nothing that is put when every handle is closed", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 0, local: true });
+  const [one] = world.members as [Member];
+  one.client.close();
+  await one.client.put(1, undefined, Infinity, undefined); // of a put_many under way
+  assertEquals(world.core.inspect().store.size, 0);
+});
+
 test("put() that does not wait asks the owner when there is room, though a put that ended with its thread is counted", async () => {
   const world = new World({ maxsize: 2, words: true, remotes: 2 });
   const [one] = world.members as [Member];
