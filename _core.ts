@@ -682,31 +682,29 @@ export class QueueCore {
 
   /** Claimed items go to the front again, and to those who wait. */
   #restore(claimed: Numbered[]): void {
-    if (Atomics.load(this.words, STATE) === DROPPED) {
-      return this.#drop(claimed);
+    if (Atomics.load(this.words, STATE) === DROPPED) this.#drop(claimed);
+    else {
+      this.#back = this.#back.concat(claimed);
+      this.#back.sort((a, b) => (b.index - a.index) | 0);
+      Atomics.store(this.words, BACK, this.#back.length);
     }
-    this.#back = this.#back.concat(claimed);
-    this.#back.sort((a, b) => (b.index - a.index) | 0);
-    Atomics.store(this.words, BACK, this.#back.length);
     this.changed();
   }
 
-  /** What a handle had not received goes back. */
+  /** What a handle had not received goes back; then all that waits is looked at again. */
   #recall(handle: Handle, alive: boolean): void {
     this.#trim(handle);
-    const { inFlight, offers } = handle;
-    const items = [...offers.values()].flat();
-    offers.clear();
-    // Endpoints that are on their way come back, or were closed on it.
-    const comesBack = ({ items }: Delivery) =>
-      alive && items.some(holdsEndpoints);
-    handle.inFlight = inFlight.filter(comesBack);
-    for (const delivery of inFlight) {
-      if (!comesBack(delivery)) {
-        items.push(...this.#withoutParcels(delivery.items));
-      }
+    const back = [...handle.offers.values()].flat();
+    handle.offers.clear();
+    const deliveries = handle.inFlight;
+    handle.inFlight = [];
+    for (const delivery of deliveries) {
+      const { items } = delivery;
+      // Endpoints that are on their way come back, or were closed on it.
+      if (alive && items.some(holdsEndpoints)) handle.inFlight.push(delivery);
+      else back.push(...this.#withoutParcels(items));
     }
-    this.#restore(items);
+    this.#restore(back);
   }
 
   /** What can be delivered again; the rest is lost. */
@@ -776,7 +774,6 @@ export class QueueCore {
       handle.closed = true;
       this.#forget(handle, this.#getters);
       this.#recall(handle, true);
-      this.changed();
     }
     this.#confirmClose(handle);
   }
@@ -789,7 +786,6 @@ export class QueueCore {
     this.#forget(handle, this.#joiners);
     this.#settleAccounts(handle);
     this.#recall(handle, false);
-    this.changed();
   }
 
   /**

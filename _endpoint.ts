@@ -800,7 +800,7 @@ const PROOF_MS = 250;
 /** A lock can be released before the last messages of its thread are dispatched. */
 const QUIET_MS = 20;
 
-/** Where the other side of a port is: the name of the thread, its origin. */
+/** Where the other side of a port is: the name of the thread, its origin; a proof of life, as long as its lock is not held. */
 export type Peer = [name: string, origin: string, proof?: string];
 
 /** Whether a field of a message names a thread. */
@@ -912,8 +912,9 @@ async function doubt(
 }
 
 /**
- * Says to the other side which thread holds this one, once its lock is held.
- * Until then nothing is posted: who has heard of a thread notices its end.
+ * Says to the other side which thread holds this one, with a proof of life,
+ * and again once its lock is held. Until then nothing else is posted: who has
+ * read something notices its end.
  */
 function introduce(port: OpenPort): void {
   const { watch } = port;

@@ -9,14 +9,14 @@ const { setImmediate } = globalThis as unknown as {
   setImmediate?: (run: () => void) => unknown;
 };
 
-/** So many deliveries as microtasks, then macrotasks until one has run: tasks that only answer each other leave room for others. */
+/** So many deliveries as microtasks, then macrotasks until one has run: streams leave room for others (but in workerd). */
 const SPELL = 1024;
 let spell = 0;
 let when = 0;
 
 /** Hardly ever in a macrotask: in workerd it belongs to the request that asked for it, and is dropped when that ends. */
 function later(run: () => void): void {
-  // There the clock stands still between two events: each has a spell of its own.
+  // There a spell ends with its millisecond: nothing else tells that an event, and its request, may have ended.
   if (globalThis.performance?.timeOrigin === 0 && when !== Date.now()) {
     when = Date.now();
     spell = 0;

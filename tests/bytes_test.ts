@@ -226,13 +226,10 @@ test("buffers of another realm are buffers", async () => {
 test("send_bytes() of a detached buffer is a TypeError", async () => {
   await withPipe(async (a, b) => {
     const buffer = new ArrayBuffer(4);
-    const view = new Uint8Array(buffer);
+    const views = [new Uint8Array(buffer), new DataView(buffer)];
     structuredClone(buffer, { transfer: [buffer] });
-    for (const what of [buffer, view, new DataView(new ArrayBuffer(1))]) {
-      if (what instanceof DataView) {
-        structuredClone(what.buffer, { transfer: [what.buffer] });
-      }
-      const why = "a buffer or a view of one is required";
+    const why = "a buffer or a view of one is required";
+    for (const what of [buffer, ...views]) {
       await assertRejects(() => a.send_bytes(what), TypeError, why);
       await assertRejects(() => b.recv_bytes_into(what), TypeError, why);
     }

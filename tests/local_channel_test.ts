@@ -72,7 +72,7 @@ test(
   },
 );
 
-// Not in workerd: a macrotask there may be dropped with the request that asked for it.
+// Not in workerd: a macrotask there is dropped when the request that asked for it has ended.
 const pausing: TestOptions = runtime === "workerd"
   ? { needs: ["workers"] }
   : {};

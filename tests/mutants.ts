@@ -93,8 +93,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "alive && items.some(holdsEndpoints)",
-    "items.some(holdsEndpoints)",
+    "if (alive && items.some",
+    "if (items.some",
     "queue_model",
   ],
   ["_core.ts", "this.#forget(handle, this.#joiners);", "", "queue_model queue"],
