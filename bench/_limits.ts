@@ -136,6 +136,23 @@ function byteCalls(size: number): Promise<Way> {
   });
 }
 
+/** Arrays of 64 bytes, made of the parts of a buffer. */
+function arrays(
+  make: (shared: Uint8Array, at: number) => Uint8Array,
+): Promise<Way> {
+  const count = 65_536;
+  const shared = new Uint8Array(256 * 64);
+  const kept: Uint8Array[] = [];
+  return Promise.resolve({
+    round: () =>
+      rate(count, () => {
+        for (let i = 0; i < count; i++) {
+          kept[i % 256] = make(shared, i % 256 * 64);
+        }
+      }),
+  });
+}
+
 /** How a message of bytes is posted, and taken. */
 interface Manner {
   /** A copy of it is transferred; else the platform clones it. */
@@ -263,6 +280,16 @@ for (const size of [64, 4096, 65_536, 1_048_576, 16_777_216]) {
     ["as calls", () => byteCalls(size)],
   ]);
 }
+await show("an array of 64 bytes", [
+  [
+    "a view of a shared buffer",
+    () => arrays((shared, at) => shared.subarray(at, at + 64)),
+  ],
+  [
+    "a copy, in a buffer of its own",
+    () => arrays((shared, at) => shared.slice(at, at + 64)),
+  ],
+]);
 
 // --- A get without shared memory, an integer there and back, comlink ------------------
 
