@@ -223,7 +223,7 @@ export class Client implements Endpoint {
     }
   }
 
-  /** Takes a place, but none before a put that waits. */
+  /** Takes a place, but none before a put that waits; throws when the queue is shut down meanwhile. */
   #hasPlace(words: Int32Array): boolean {
     if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;
     const mine = this.#mine!;
@@ -232,6 +232,11 @@ export class Client implements Endpoint {
     if (hasPlace) Atomics.add(mine, ADMITTED, 1);
     Atomics.store(mine, BUSY, 0);
     if (!hasPlace) this.#ring(); // no frame says that it is over
+    // Only now: who shuts down looks for places after that, and ends the gets.
+    else if (Atomics.load(words, STATE) !== OPEN) {
+      this.#leavePlace();
+      throw refusal("put", "shutdown");
+    }
     return hasPlace;
   }
 

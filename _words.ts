@@ -85,13 +85,14 @@ export const WANTED = -0x8000_0000;
 /** How many words a handle has. */
 export const HANDLE_WORDS = 32;
 
-/** The size of the queue at one moment. */
+/** The size of the queue at one moment. What is still on its way when all was dropped does not count. */
 export function sizeOf(words: Int32Array): number {
-  while (true) {
+  while (Atomics.load(words, STATE) !== DROPPED) {
     const tail = Atomics.load(words, TAIL);
     const got = Atomics.load(words, GOT);
     if (Atomics.load(words, TAIL) === tail) return (tail - got) | 0;
   }
+  return 0;
 }
 
 /** Takes a place; returns whether there was one. */

@@ -36,7 +36,7 @@ type Body = () => void | Promise<void>;
 /** Where there is no test runner: the tests, for one that executes them. */
 export const registry: Registered[] = [];
 
-const SETTLE = 2000;
+const SETTLE = 10_000;
 
 interface Runner {
   (test: Registered, deadline: number): void;
@@ -71,7 +71,7 @@ async function runner(): Promise<Runner> {
     const name = "bun:test";
     const { test } = await import(name) as BunTest;
     return ({ name, skip, run }, deadline) =>
-      skip ? test.skip(name, run) : test(name, run, deadline + 10_000);
+      skip ? test.skip(name, run) : test(name, run, deadline + 4 * SETTLE);
   }
   return (test) => registry.push(test);
 }

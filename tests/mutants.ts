@@ -303,6 +303,19 @@ const MUTANTS: Mutant[] = [
     "timeout <= 0",
     "queue_model",
   ],
+  // A shutdown in the midst of a put.
+  [
+    "_client.ts",
+    'else if (Atomics.load(words, STATE) !== OPEN) {\n      this.#leavePlace();\n      throw refusal("put", "shutdown");\n    }\n    return',
+    "return",
+    "queue_interleavings",
+  ],
+  [
+    "_words.ts",
+    "while (Atomics.load(words, STATE) !== DROPPED) {",
+    "while (true) {",
+    "queue_model",
+  ],
   // put_many lines up at once.
   [
     "_client.ts",

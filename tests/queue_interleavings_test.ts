@@ -88,6 +88,8 @@ class Run {
   #undo: (() => void) | undefined;
   #shut = false;
   #shutSettled = false;
+  /** A get has heard that the queue is shut down, and empty. */
+  #drained = false;
   #items = 0;
   #outcomes: string[] = [];
 
@@ -255,7 +257,10 @@ class Run {
         this.#got.add(item as number);
         thread.got.push(item as number);
         settled(`got ${item}`);
-      }, (error) => settled(`refused ${error.name ?? error}`));
+      }, (error) => {
+        if (thread.member.alive) this.#drained ||= error.name === "ShutDown";
+        settled(`refused ${error.name ?? error}`);
+      });
     }
   }
 
@@ -277,6 +282,7 @@ class Run {
       [...this.#put].sort(),
       this.#shut,
       this.#shutSettled,
+      this.#drained,
     ]);
   }
 
@@ -289,6 +295,7 @@ class Run {
     const size = Atomics.load(words, TAIL) - Atomics.load(words, GOT);
     const state = Atomics.load(words, STATE);
     assertEquals(size, available.size, "what is counted is there");
+    if (this.#drained) assertEquals(size, 0, "nothing comes after ShutDown");
     for (const { busy, program, at, member } of this.threads) {
       if (!busy || !member.alive) continue;
       assertEquals(state, OPEN, "nobody waits after a shutdown");

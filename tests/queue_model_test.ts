@@ -1191,6 +1191,20 @@ test("put() that does not wait asks the owner when there is room, though a put t
   await put;
 });
 
+test("after an immediate shutdown nothing counts, though items are still on their way", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 2 });
+  const members = world.members as [Member, Member];
+  const [one, other] = members;
+  await one.client.put(1, undefined, Infinity, undefined);
+  const shut = other.client.shutdown(true);
+  while (world.canRise(other)) world.rise(other);
+  while (world.canFall(other)) world.fall(other);
+  await shut;
+  assertEquals([await one.client.size(), await other.client.size()], [0, 0]);
+  deliverAll(world, members);
+  assertEquals(await other.client.size(), 0);
+});
+
 test("QueueCore: without shared memory a get that was aborted holds no item back", async () => {
   const world = new World({ maxsize: 0, words: false, remotes: 2 });
   const members = world.members as [Member, Member];
