@@ -124,6 +124,8 @@ class Call extends Waiter<any> {
   /** It was given up and waits for the owner's word. */
   givenUp = false;
   reason: unknown;
+  /** If a place still comes, it is left. */
+  leaves = false;
 
   constructor(id: number, kind: Call["kind"]) {
     super();
@@ -344,11 +346,11 @@ export class Client implements Endpoint {
     call.draft = undefined;
     this.#drafts--;
     try {
-      if (call.givenUp) throw call.reason;
+      if (call.leaves) throw call.reason;
       this.#postDraft(draft, call.id);
     } catch (error) {
       // First: their places may come before this returns.
-      if (call.batch) this.#giveUpAll(call.batch, error);
+      if (call.batch) this.#giveUpAll(call.batch, error, true);
       this.#leavePlace();
       this.#end(call, error);
     }
@@ -426,14 +428,16 @@ export class Client implements Endpoint {
     if (refused) throw refused.why;
   }
 
-  /** Gives up what waits of a `put_many`: places that still come are given back, so what is stored has no gap. */
-  #giveUpAll(batch: Call[], reason: unknown): void {
+  /** Gives up what waits of a `put_many`; `leaves`: also the places that still come, so what is stored has no gap. */
+  #giveUpAll(batch: Call[], reason: unknown, leaves = false): void {
+    for (const call of batch) call.leaves ||= leaves;
     const waiting = batch.filter((call) => !call.done && !call.givenUp);
     for (const call of waiting) {
       call.givenUp = true;
       call.reason = reason;
     }
-    for (const { id } of waiting) this.#owner.post([CANCEL, id]);
+    // The last one first: what gets room meanwhile follows what is stored.
+    for (const { id } of waiting.reverse()) this.#owner.post([CANCEL, id]);
   }
 
   /** A `put_many` has ended: what waited for that goes on. */

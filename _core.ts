@@ -116,6 +116,9 @@ interface Call extends Entry {
 /** What {@linkcode QueueCore.take} returns when nothing can be claimed. */
 export const NOTHING: unique symbol = Symbol("nothing");
 
+/** Instead of what is on its way: that is known once the handles are that were shared. */
+const UNKNOWN: Map<Handle, number> = new Map();
+
 /** What {@linkcode QueueCore.inspect} tells. */
 export interface CoreState {
   base: number;
@@ -156,6 +159,8 @@ export class Handle {
   readonly calls: Map<number, Call> = new Map();
   /** Waiting puts that have come in. */
   offered = 0;
+  /** Those of them that still wait. */
+  putting = 0;
   /** Handles that it has shared and that have come in. */
   shared = 0;
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
@@ -349,6 +354,7 @@ export class QueueCore {
     };
     handle.calls.set(id, call);
     list.push(call);
+    if (list === this.#putters) handle.putting++;
     return call;
   }
 
@@ -360,6 +366,7 @@ export class QueueCore {
 
   /** A call waits no more. */
   #end(call: Call): void {
+    if (call.list === this.#putters) call.handle.putting--;
     call.list?.remove(call);
     this.#impatient.delete(call);
     call.handle.calls.delete(call.id);
@@ -427,10 +434,7 @@ export class QueueCore {
 
   /** Answers CLOSE, when all that the handle has put is here. */
   #confirmClose(handle: Handle): void {
-    for (const { list } of handle.calls.values()) {
-      if (list === this.#putters) return;
-    }
-    if (missing(handle) <= 0) handle.send([CLOSED]);
+    if (handle.putting === 0 && missing(handle) <= 0) handle.send([CLOSED]);
   }
 
   // --- Items out -------------------------------------------------------------------
@@ -503,6 +507,7 @@ export class QueueCore {
     ) {
       return undefined;
     }
+    if (this.#isShared()) return UNKNOWN;
     const underway = new Map<Handle, number>();
     for (const handle of this.handles) {
       if (!handle.words || handle.local) continue;
@@ -512,8 +517,21 @@ export class QueueCore {
     return underway.size > 0 ? underway : undefined;
   }
 
-  /** Whether some of it still has not. */
-  #isUnderway(underway: Map<Handle, number> | undefined): boolean {
+  /** Whether a handle has been shared that is not known here yet: what was put there is on its way, too. */
+  #isShared(): boolean {
+    for (const { words, shared } of this.handles) {
+      if (words && Atomics.load(words, SHARED) !== shared) return true;
+    }
+    return false;
+  }
+
+  /** Whether some of what was on its way to a get still has not arrived. */
+  #isUnderway(getter: Call): boolean {
+    if (getter.underway === UNKNOWN) {
+      if (this.#isShared()) return true;
+      getter.underway = this.#underway();
+    }
+    const { underway } = getter;
     if (underway === undefined) return false;
     for (const [handle, posted] of underway) {
       const behind = ((posted - handle.arrived) | 0) > 0 &&
@@ -552,10 +570,10 @@ export class QueueCore {
   }
 
   /** A get of several takes all that has been put, also what is on its way. */
-  #waitsForMore({ max, underway }: Call): boolean {
-    if (max === 1 || !this.#isUnderway(underway)) return false;
+  #waitsForMore(getter: Call): boolean {
+    if (getter.max === 1 || !this.#isUnderway(getter)) return false;
     this.#forgetClaimed();
-    return this.#back.length + this.#store.size < max;
+    return this.#back.length + this.#store.size < getter.max;
   }
 
   #deliver(handle: Handle, id: number, claimed: Numbered[]): void {
@@ -743,7 +761,7 @@ export class QueueCore {
   /** Gets that do not wait are refused once all that was put before them is here. */
   #refuse(): void {
     for (const getter of this.#impatient) {
-      if (this.#isUnderway(getter.underway)) continue;
+      if (this.#isUnderway(getter)) continue;
       this.#impatient.delete(getter);
       getter.underway = undefined;
       if (getter.wait) continue;

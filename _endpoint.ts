@@ -43,6 +43,7 @@ interface Locks {
   ): Promise<unknown>;
 }
 interface WorkerThreads {
+  MessagePort?: typeof MessagePort;
   receiveMessageOnPort?: (
     port: MessagePort,
   ) => { message: unknown } | undefined;
@@ -185,6 +186,18 @@ function letGo(): void {
   keeper = undefined;
 }
 
+/** Where requests share a thread (workerd), one that waits for nothing but others is taken to hang, and ended: a timer of its own keeps it. */
+export function keepRequest(until: Promise<unknown>): void {
+  if (transferWorks()) return;
+  try {
+    const timer = setTimeout(ignore, FOREVER);
+    const end = () => clearTimeout(timer);
+    until.then(end, end);
+  } catch {
+    // Not in a request.
+  }
+}
+
 /** How many calls keep this thread alive now. */
 export function liveHolds(): number {
   return holds;
@@ -243,7 +256,11 @@ export async function settled(until: () => boolean): Promise<void> {
 
 // --- Ports -----------------------------------------------------------------
 
-const prototype = globalThis.MessagePort?.prototype as MessagePort | undefined;
+// Some test environments (happy-dom) put a class of their own in the place of the global one.
+const Port = workerThreads?.MessagePort ?? globalThis.MessagePort as
+  | typeof MessagePort
+  | undefined;
+const prototype = Port?.prototype;
 
 function channel(): { port1: MessagePort; port2: MessagePort } {
   // workerd has one, and forgets what is queued in it when it is closed.
@@ -265,7 +282,7 @@ function withChannel<T>(
 
 /** Whether a field of a message is a port that can be transferred. */
 export function isTransferred(field: unknown): field is MessagePort {
-  return typeof MessagePort === "function" && field instanceof MessagePort;
+  return Port !== undefined && field instanceof Port;
 }
 
 /** Whether a field of a message is a port, or, with a single thread, the name of one. */
@@ -583,6 +600,11 @@ const dressing = once(() =>
   withChannel((port) => Object.hasOwn(port, "on"))
 );
 
+/** Whether it is said once only that a port's other side is gone, also to a port that nobody holds yet, which cannot be transferred from then on (Node). */
+const closesOnce = once(() =>
+  workerThreads?.receiveMessageOnPort !== undefined && !dressing()
+);
+
 /** Takes out what is queued in a port, where that can be done. */
 function* queuedIn(raw: MessagePort): Generator<unknown> {
   const receive = workerThreads?.receiveMessageOnPort;
@@ -637,7 +659,17 @@ export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
     owned.add(raw);
     raw = throughThread(raw);
   }
+  let gone = false;
+  if (closesOnce()) {
+    owned.add(raw);
+    try {
+      raw = moved(raw);
+    } catch {
+      gone = true; // and that was said while it lay in a message
+    }
+  }
   const port = new OpenPort(raw);
+  port.dead = gone;
   port.watch.peer = isPeer(peer) ? peer : undefined;
   if (travelLoses()) depart(); // until it has arrived, it keeps what is posted
   if (watchesPeers()) introduce(port);
@@ -682,7 +714,7 @@ export function beforeTravel(
  * Puts another in the place of each such port, whose other side goes later.
  */
 export function replaceLost(message: unknown, ports: Transferable[]): void {
-  if (!workerThreads?.receiveMessageOnPort || dressing()) return;
+  if (!closesOnce()) return;
   const replaced = new Map<unknown, MessagePort>();
   ports.forEach((raw, i) => {
     if (isTransferred(raw)) replaced.set(raw, ports[i] = movable(raw));

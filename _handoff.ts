@@ -13,6 +13,7 @@ import {
 } from "./_endpoint.ts";
 import { OSError } from "./errors.ts";
 import { isList, isPlain } from "./_snapshot.ts";
+import { isBuffer } from "./_wire.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
 export const UNCLONEABLE: unique symbol = Symbol(
@@ -221,7 +222,7 @@ export class Draft {
   /** Whether it can be kept and cloned like any other value. */
   get plain(): boolean {
     return this.endpoints.length === 0 &&
-      this.moved.every((part) => part instanceof ArrayBuffer);
+      this.moved.every(isBuffer);
   }
 
   /** A snapshot; the parts to transfer are transferred. */
@@ -314,7 +315,7 @@ function rehearse(box: Box, transfer: Transferable[]): void {
   });
   // Buffers that are hidden in other objects are copied in vain.
   for (const part of transfer) {
-    if (!found.has(part) && !(part instanceof ArrayBuffer)) return;
+    if (!found.has(part) && !isBuffer(part)) return;
   }
   structuredClone(rest);
 }

@@ -8,6 +8,7 @@ import { isParcel, unpack } from "./_handoff.ts";
 import {
   BYTES,
   type Frame,
+  isBuffer,
   isCount,
   OBJECT,
   OBJECTS,
@@ -148,7 +149,7 @@ export class Inbox {
 }
 
 function bytesOf(field: unknown): Uint8Array<ArrayBuffer> {
-  return field instanceof ArrayBuffer
+  return isBuffer(field)
     ? new Uint8Array(field)
     : field as Uint8Array<ArrayBuffer>;
 }
@@ -159,8 +160,8 @@ function lengthAt(bytes: Uint8Array, at: number): number {
 }
 
 function isBytes(field: unknown): boolean {
-  return field instanceof ArrayBuffer ||
-    (field instanceof Uint8Array && field.buffer instanceof ArrayBuffer);
+  return isBuffer(field) ||
+    (field instanceof Uint8Array && isBuffer(field.buffer));
 }
 
 function wellFormed(frame: Frame): boolean {

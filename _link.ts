@@ -73,6 +73,7 @@ import {
   CUT,
   EOF,
   type Frame,
+  isBuffer,
   isCount,
   isFrame,
   LAST,
@@ -96,8 +97,7 @@ function transferOfFrame(frame: Frame): Transferable[] {
   const field = frame[1];
   if (frame[0] === PARCEL) return transferOf(field);
   if (frame[0] === REPLUG) return [field as MessagePort];
-  return (frame[0] === BYTES || frame[0] === PACKED) &&
-      field instanceof ArrayBuffer
+  return (frame[0] === BYTES || frame[0] === PACKED) && isBuffer(field)
     ? [field]
     : [];
 }
@@ -212,6 +212,8 @@ export class Link implements Endpoint {
   #hungry = 0;
   /** A send waits at the peer, and has not been answered. */
   #awaited = false;
+  /** Reading was ended: what comes in is dropped. */
+  #skips = false;
   /** The next message that is taken is reported at once. */
   #eager = false;
   // deno-lint-ignore no-explicit-any
@@ -539,6 +541,7 @@ export class Link implements Endpoint {
   /** Ends reading: what is there and what will come is dropped. */
   endReading(): void {
     this.readable = false;
+    this.#skips = true;
     this.#skip();
     this.#refuse("connection is write-only");
   }
@@ -728,6 +731,7 @@ export class Link implements Endpoint {
       end: this.end,
       readable: this.readable,
       writable: this.writable,
+      skips: this.#skips,
       ports: [...open].map((port) => port.give()),
       peers,
       inbox,
@@ -766,8 +770,8 @@ export class Link implements Endpoint {
 
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
-    const { pipe, end, readable, writable, ports, peers, inbox, counts } =
-      descriptor;
+    const { pipe, end, readable, writable, skips, ports, peers } = descriptor;
+    const { inbox, counts } = descriptor;
     if (
       typeof pipe !== "string" || (end !== 0 && end !== 1) ||
       typeof readable !== "boolean" || typeof writable !== "boolean" ||
@@ -782,6 +786,8 @@ export class Link implements Endpoint {
     if (open.length > 1) link.sibling?.start();
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     if (open.length === 0) link.eof = link.gone = true;
+    link.#skips = skips === true;
+    if (link.#skips) link.start();
     return link;
   }
 }

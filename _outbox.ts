@@ -24,7 +24,7 @@ import {
   textOf,
   weigh,
 } from "./_snapshot.ts";
-import { BYTES, PACKED } from "./_wire.ts";
+import { BYTES, isBuffer, PACKED } from "./_wire.ts";
 
 /** The promise of a message that has been pushed: who awaits it goes on when it has been posted. */
 export const DONE: Promise<void> = Promise.resolve();
@@ -131,7 +131,7 @@ export class Outbox {
   ): void {
     let weight = weightOf(value);
     for (const part of transfer) {
-      if (part instanceof ArrayBuffer) weight += part.byteLength;
+      if (isBuffer(part)) weight += part.byteLength;
     }
     this.flush();
     this.#post([...frame, weight], transfer);
@@ -250,7 +250,7 @@ export class Outbox {
   recycle(chunks: unknown): void {
     if (!Array.isArray(chunks)) return;
     for (const chunk of chunks) {
-      if (!(chunk instanceof ArrayBuffer) || chunk.byteLength === 0) continue;
+      if (!isBuffer(chunk) || chunk.byteLength === 0) continue;
       const room = Math.max(1, POOL_BYTES / chunk.byteLength);
       if (this.#pool.length < room) this.#pool.push(chunk);
     }

@@ -10,6 +10,7 @@
  */
 
 import { isProxy } from "./_endpoint.ts";
+import { isBuffer } from "./_wire.ts";
 
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
 export const NOT_PLAIN: unique symbol = Symbol("not plain data");
@@ -47,9 +48,14 @@ export function copiedIsText(): boolean {
   return odd <= MOST_FRACTIONS && size <= MOST_TEXT;
 }
 
-/** A frame that consists of what JSON gives back as it is, as text; not where someone has taught all lists, or all objects, to tell JSON something else. */
+/** A frame that consists of what JSON gives back as it is, as text; not where someone has taught all lists, or all objects, to tell JSON something else, nor what is too long for a string. */
 export function textOf(frame: unknown[]): string | unknown[] {
-  return "toJSON" in Array.prototype ? frame : JSON.stringify(frame);
+  if ("toJSON" in Array.prototype) return frame;
+  try {
+    return JSON.stringify(frame);
+  } catch {
+    return frame;
+  }
 }
 
 /**
@@ -168,33 +174,49 @@ function copyArray(value: unknown[]): unknown {
   return copy;
 }
 
-/** A rough size in bytes of a value that is posted by itself: one level deep. */
+/** The most values that are looked at to weigh one. */
+const MOST_WEIGHED = 256;
+/** Of a list, a map or a set only so many: the others weigh as much. */
+const SAMPLE = 16;
+let unweighed = 0;
+
+/** A rough size in bytes of a value that is posted by itself. */
 export function weigh(value: unknown): number {
-  if (typeof value !== "object" || value === null) return leafWeight(value);
-  let weight = 0;
-  if (Array.isArray(value)) {
-    for (let i = 0; i < value.length && i < 16; i++) {
-      weight += leafWeight(value[i]);
-    }
-    return value.length > 16 ? Math.ceil(weight * value.length / 16) : weight;
+  unweighed = MOST_WEIGHED;
+  return Math.ceil(weightOf(value));
+}
+
+function weightOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null || unweighed-- <= 0) return 8;
+  if (isBuffer(value) || ArrayBuffer.isView(value)) {
+    return value.byteLength >>> 0; // a subclass may have it say anything
   }
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) {
-    return leafWeight(value);
+  // Its fields are not its own.
+  if (toString.call(value) === "[object ImageData]") {
+    return weightOf((value as { data?: unknown }).data);
   }
+  if (Array.isArray(value)) return weightOfMany(value.values(), value.length);
+  if (value instanceof Map) return weightOfMany(value.entries(), value.size);
+  if (value instanceof Set) return weightOfMany(value.values(), value.size);
+  let weight = 16;
+  // Not `Object.keys()`: this makes no list.
   for (const key in value) {
-    weight += leafWeight((value as Record<string, unknown>)[key]);
+    if (Object.hasOwn(value, key)) {
+      weight += weightOf((value as Record<string, unknown>)[key]);
+    }
   }
   return weight;
 }
 
-function leafWeight(value: unknown): number {
-  if (typeof value === "string") return value.length;
-  if (typeof value !== "object" || value === null) return 0;
-  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
-    return value.byteLength >>> 0; // a subclass may have it say anything
+function weightOfMany(parts: Iterable<unknown>, count: number): number {
+  let weight = 0;
+  let seen = 0;
+  for (const part of parts) {
+    weight += weightOf(part);
+    if (++seen === SAMPLE) break;
   }
-  return 0;
+  return 16 + (seen > 0 ? weight / seen * count : 0);
 }
 
 /** A value that JSON would not give back as it is. */

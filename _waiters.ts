@@ -5,7 +5,7 @@
  * thread alive.
  */
 
-import { after, hold, release } from "./_endpoint.ts";
+import { after, hold, keepRequest, release } from "./_endpoint.ts";
 import { List } from "./_list.ts";
 
 /** Why a waiting call is to be given up. */
@@ -62,6 +62,7 @@ export class Waiter<T> {
       this.#reject = reject;
     });
     hold();
+    keepRequest(this.promise);
   }
 
   /** Calls `giveUp` when `timeout` milliseconds pass or `signal` aborts. */

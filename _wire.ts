@@ -90,6 +90,12 @@ export function isFrame(data: unknown): data is Frame {
     data[0] <= ENDED;
 }
 
+/** Whether a value is an ArrayBuffer, of whatever realm: jsdom has classes of its own. */
+export function isBuffer(value: unknown): value is ArrayBuffer {
+  return value instanceof ArrayBuffer ||
+    Object.prototype.toString.call(value) === "[object ArrayBuffer]";
+}
+
 /** Whether a field is a count: a number from a frame sizes nothing unchecked. */
 export function isCount(value: unknown): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0;

@@ -6,6 +6,7 @@ import {
 } from "@std/assert";
 import { PIPE_TASKS } from "./_agent.ts";
 import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
+import { local } from "./_local.ts";
 import { builtin } from "./_runtime.ts";
 import {
   BrokenPipeError,
@@ -389,6 +390,24 @@ test("recv_bytes() of a longer message: a duplex end becomes write-only", async 
     });
   }
 });
+
+test(
+  "recv_bytes() of a longer message: what comes in is dropped, also when the end has moved",
+  async () => {
+    await withPipe(async (a, b) => {
+      await a.send_bytes(bytes(1, 2));
+      await assertRejects(() => b.recv_bytes(1), OSError, "bad message length");
+      const moved = await local(b);
+      const [c, d] = Pipe();
+      await a.send({ c });
+      for (let i = 0; i < 2000; i++) await a.send(i);
+      await assertRejects(() => d.recv(), EOFError);
+      moved.close();
+      d.close();
+    });
+  },
+  { needs: ["transfer"] },
+);
 
 test("recv_bytes() of a longer message: what is dropped with it leaves no send waiting", async () => {
   await withPipe(async (a, b) => {

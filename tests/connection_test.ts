@@ -869,6 +869,14 @@ test("send() waits while the peer has 4 MiB unread, one message is always allowe
     ["bytes", (a) => a.send_bytes(new Uint8Array(1 << 20))],
     ["a buffer", (a) => a.send(new ArrayBuffer(1 << 20))],
     ["text", (a) => a.send({ text: "x".repeat(1 << 20) })],
+    ["nested", (a) => a.send({ of: { data: new Uint8Array(1 << 20) } })],
+    ["numbers", (a) => a.send({ rows: new Array(1 << 17).fill(0.5) })],
+    ["a set", (a) => a.send(new Set([new Float64Array(1 << 17)]))],
+    ["a map", (a) => a.send(new Map([["x".repeat(1 << 20), 1]]))],
+    ["objects", (a) => {
+      const row = () => ({ id: 1, at: { x: 1, y: 2 } });
+      return a.send(Array.from({ length: 18_000 }, row));
+    }],
     ["transferred", (a) => {
       const buffer = new ArrayBuffer(1 << 20);
       return a.send({ deep: { buffer } }, { transfer: [buffer] });

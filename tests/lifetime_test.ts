@@ -326,6 +326,13 @@ test("a program with idle endpoints ends by itself", async () => {
   assertEquals(await runChild(CHILD, ["idle"]), "end\n");
 }, { needs: ["processes"] });
 
+for (const classes of ["jsdom", "happy-dom"]) {
+  test(`pipes work where ${classes} has put classes of its own`, async () => {
+    const file = new URL("./workers/other_classes.ts", import.meta.url);
+    assertEquals(await runChild(file, [classes]), "end\n");
+  }, { needs: ["processes"] });
+}
+
 for (const call of ["recv", "poll", "wait", "send", "timeout"]) {
   test(`a ${call} that waits keeps a program alive`, async () => {
     assertEquals(await runChild(CHILD, [call]), "end\nreceived\n");

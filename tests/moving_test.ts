@@ -633,6 +633,26 @@ test(
   ORPHANS,
 );
 
+test(
+  "endpoints that nobody had read hear that their other side's thread has ended",
+  async () => {
+    for (let round = 0; round < scale(3); round++) {
+      const [life, alive] = Pipe<Any>();
+      const [here, via] = Pipe<Any>();
+      const run = spawnTask("giveAndEnd", { via, alive }, {
+        module: PIPE_TASKS,
+      });
+      await assertRejects(() => life.recv(), EOFError);
+      await run.worker.exited;
+      const { queue, conn } = await here.recv();
+      await assertRejects(() => queue.get({ timeout: 1000 }), EOFError);
+      await assertRejects(() => conn.recv(), EOFError);
+      close(life, here, conn, queue);
+    }
+  },
+  ORPHANS,
+);
+
 testBoth(
   "a peer that closes or sends while the end moves is heard",
   async (replug) => {

@@ -1191,6 +1191,25 @@ test("put() that does not wait asks the owner when there is room, though a put t
   await put;
 });
 
+test("QueueCore: a get that does not wait is not refused before a handle is known that was shared", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 3 });
+  const members = world.members as [Member, Member, Member];
+  const [sharer, getter, shared] = members;
+  const { core } = world;
+  core.handles.delete(shared.handle); // the owner has not heard of it
+  sharer.handle.words![SHARED] = 1;
+  await shared.client.put(1, undefined, Infinity, undefined);
+  const got = getter.client.get(0, undefined);
+  world.rise(getter);
+  assert(!world.canFall(getter), "refused");
+  core.handles.add(shared.handle);
+  sharer.handle.shared = 1;
+  core.changed();
+  assert(!world.canFall(getter), "refused");
+  deliverAll(world, members);
+  assertEquals(await got, 1);
+});
+
 test("after an immediate shutdown nothing counts, though items are still on their way", async () => {
   const world = new World({ maxsize: 0, words: true, remotes: 2 });
   const members = world.members as [Member, Member];

@@ -850,6 +850,32 @@ handleTest(
 );
 
 handleTest(
+  "put_many of endpoints that does not wait puts what there is room for",
+  async ({ queue }) => {
+    const at = { timeout: 0 };
+    const q = await queue();
+    const [a, b] = Pipe();
+    await q.put_many([1, [a], 2], at);
+    await q.put_many([[b]], at);
+    const got: Any[] = [];
+    for (let i = 0; i < 4; i++) got.push(await q.get());
+    assertEquals([got[0], got[2]], [1, 2]);
+    const bounded = await queue(2);
+    const ends = [got[1][0], got[3][0]];
+    const many = await outcome(
+      bounded.put_many([[ends[0]], 3, [ends[1]]], at),
+    );
+    assertStringIncludes(`${many}`, "Full");
+    assertEquals([ends[0].closed, ends[1].closed], [true, false]);
+    const [first] = await bounded.get() as Any;
+    assertEquals(await bounded.get(), 3);
+    first.close();
+    ends[1].close();
+  },
+  { needs: ["transfer"] },
+);
+
+handleTest(
   "put_many of endpoints that is given up leaves what is before it",
   async ({ queue }) => {
     const q = await queue(1);

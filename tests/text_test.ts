@@ -3,6 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Random, seed, test } from "./_harness.ts";
 import { Pipe, type Queue } from "../mod.ts";
+import { textOf } from "../_snapshot.ts";
 import { Agent } from "./_agent.ts";
 import { Holder } from "./_holder.ts";
 
@@ -153,6 +154,12 @@ test("what JSON would change arrives unchanged, alone and in a burst", async () 
   assert(one === two);
   a.close();
   b.close();
+});
+
+test("what JSON refuses, as too long a text, stays as it is", () => {
+  const frame: unknown[] = [];
+  frame.push(frame);
+  assert(textOf(frame) === frame);
 });
 
 test("a toJSON that everything has changes nothing", async () => {

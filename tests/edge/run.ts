@@ -96,21 +96,29 @@ async function one(url: string, name: string, i: number): Promise<Outcome> {
   }
 }
 
-const ACROSS = "a message from a request that ends at once reaches another one";
+/** Between requests, by name: how long the one that receives waits alone, in milliseconds. */
+const ACROSS: [string, number][] = [
+  ["a message from a request that ends at once reaches another one", 0],
+  ["a request that waits for nothing but another one goes on", 500],
+];
 
-async function across(url: string): Promise<Outcome> {
+async function across(
+  url: string,
+  [name, pause]: [string, number],
+): Promise<Outcome> {
   const begun = performance.now();
   try {
     let ended = false;
     const received = ask<unknown>(`${url}?step=receive`)
       .finally(() => ended = true);
     received.catch(() => {}); // awaited later
+    await new Promise((done) => setTimeout(done, pause));
     while (!ended && await ask(`${url}?step=send`) === null);
     const message = await received;
     if (message !== "from another request") throw new Error(`Got ${message}`);
-    return { name: ACROSS, ms: Math.round(performance.now() - begun) };
+    return { name, ms: Math.round(performance.now() - begun) };
   } catch (error) {
-    return { name: ACROSS, error: String(error) };
+    return { name, error: String(error) };
   }
 }
 
@@ -160,7 +168,9 @@ async function session(from: number): Promise<number | undefined> {
       // What a failed test leaves must not make others fail.
       if (outcome.error !== undefined) return i + 1;
     }
-    if (ACROSS.includes(filter)) report.add(name, await across(url));
+    for (const step of ACROSS) {
+      if (step[0].includes(filter)) report.add(name, await across(url, step));
+    }
   } catch (error) {
     report.add(name, { name: "the tests load", error: String(error) });
   } finally {

@@ -1,7 +1,7 @@
 // Functions for `spawnTask` that use pipes.
 
 import type { Connection } from "../../mod.ts";
-import { EOFError, Pipe, unpack } from "../../mod.ts";
+import { EOFError, Pipe, Queue, unpack } from "../../mod.ts";
 import { force, liveHolds, travelLoses, turn } from "../../_endpoint.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
@@ -178,6 +178,18 @@ export async function makeAndEnd(
   const [a, b] = Pipe<number>();
   for (let i = 0; i < count; i++) await a.send(i);
   await via.send({ conn: b });
+  exit();
+  await new Promise(() => {});
+}
+
+/** Makes a queue and a pipe, sends them away, and ends; `alive` tells others. */
+export async function giveAndEnd(
+  { via, ...held }: { via: Any; alive: Any },
+): Promise<void> {
+  const queue = new Queue<number>();
+  const [here, conn] = Pipe<number>();
+  await via.send({ queue, conn });
+  Object.assign(globalThis, { held, here });
   exit();
   await new Promise(() => {});
 }
