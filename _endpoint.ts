@@ -602,7 +602,8 @@ const dressing = once(() =>
 
 /** Whether it is said once only that a port's other side is gone, also to a port that nobody holds yet, which cannot be transferred from then on (Node). */
 const closesOnce = once(() =>
-  workerThreads?.receiveMessageOnPort !== undefined && !dressing()
+  workerThreads?.receiveMessageOnPort !== undefined && transferWorks() &&
+  !dressing()
 );
 
 /** Takes out what is queued in a port, where that can be done. */

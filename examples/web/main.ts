@@ -45,10 +45,9 @@ type Place = "to put" | "queued" | "taken" | "done";
 const tiles = new Queue<Tile>(BOUND);
 const results = new Queue<Result>();
 const staff = new Map<number, Staff>();
-const query = new URL(location.href).searchParams;
-const detail = Number(query.get("detail") ?? 3);
+const detail = asked("detail", 3);
 
-let view = Number(query.get("view") ?? 0);
+let view = asked("view", 0);
 let pending: Tile[] = [];
 let places: Place[] = [];
 let putting = false;
@@ -65,6 +64,12 @@ const context = canvas.getContext("2d")!;
 const cells = Array.from({ length: COLUMNS * ROWS }, () => {
   return at("grid").appendChild(document.createElement("i"));
 });
+
+/** A number in the page's address, if there is one that can be counted with. */
+function asked(name: string, otherwise: number): number {
+  const text = new URL(location.href).searchParams.get(name) ?? "";
+  return /^\d{1,6}$/.test(text) ? Number(text) : otherwise;
+}
 
 // --- The work ------------------------------------------------------------------
 
@@ -175,6 +180,7 @@ async function attend(worker: Staff): Promise<void> {
   pipe.close();
   thread.terminate();
   staff.delete(name);
+  keepFocus(card);
   card.remove();
   if (holds && isMissing(holds)) {
     say(`Worker ${name} is gone: its tile ${holds.id} is put again`);
@@ -243,9 +249,18 @@ function showCard({ card, ending, holds, done }: Staff): void {
     ending || work
   } · ${done} done`;
   card.classList.toggle("ending", ending !== "");
-  card.querySelector<HTMLButtonElement>(".stop")!.disabled = ending !== "";
-  card.querySelector<HTMLButtonElement>(".kill")!.disabled =
-    ending === "killed";
+  disable(card.querySelector(".stop")!, ending !== "");
+  disable(card.querySelector(".kill")!, ending === "killed");
+}
+
+function disable(button: HTMLButtonElement, disabled: boolean): void {
+  if (disabled) keepFocus(button);
+  button.disabled = disabled;
+}
+
+/** Something can be focused no more: who uses the keyboard goes on from here. */
+function keepFocus(gone: HTMLElement): void {
+  if (gone.contains(document.activeElement)) at("add").focus();
 }
 
 /** Brings the counters up to date. */
@@ -300,8 +315,6 @@ at<HTMLAnchorElement>("mode").href = crossOriginIsolated ? "?isolated=no" : "?";
 
 begin();
 collect();
-const crew = Number(
-  query.get("workers") ?? Math.min(navigator.hardwareConcurrency, 4),
-);
+const crew = asked("workers", Math.min(navigator.hardwareConcurrency, 4));
 for (let i = 0; i < crew; i++) hire();
 setInterval(show, TICK_MS);

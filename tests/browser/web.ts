@@ -194,6 +194,22 @@ const tests: Test[] = [
     },
   },
   {
+    name: "who stops a worker by the keyboard goes on from there",
+    query: "workers=2",
+    async run(page) {
+      await page.getByRole("button", { name: "Stop worker 1" }).press("Enter");
+      const focused = await page.evaluate(() => document.activeElement?.id);
+      equal(focused, "add", "focused");
+      await page.getByText("Worker 1 is gone").waitFor();
+      await complete(page);
+    },
+  },
+  {
+    name: "an address that says nothing sensible is passed over",
+    query: "workers=many&view=",
+    run: complete,
+  },
+  {
     name: "workers are added, stopped and killed at random",
     query: "workers=2",
     async run(page) {
