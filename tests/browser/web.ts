@@ -206,7 +206,7 @@ const tests: Test[] = [
   },
   {
     name: "an address that says nothing sensible is passed over",
-    query: "workers=many&view=",
+    query: "workers=many",
     run: complete,
   },
   {
