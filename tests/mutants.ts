@@ -87,7 +87,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "getter.underway = this.#underway();",
+    "if (!wait || max > 1) getter.underway = this.#underway();",
     "getter.underway = undefined;",
     "queue_model",
   ],
@@ -231,8 +231,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_snapshot.ts",
-    '"toJSON" in Array.prototype ? frame : JSON.stringify(frame)',
-    "JSON.stringify(frame)",
+    'if ("toJSON" in Array.prototype) return frame;',
+    "",
     "text",
   ],
   ["_snapshot.ts", "copyPlain(value, true)", "copyPlain(value)", "queue"],
@@ -303,6 +303,29 @@ const MUTANTS: Mutant[] = [
     "timeout <= 0",
     "queue_model",
   ],
+  // An end that nobody held when its other side's thread ended; waits of requests; what has classes of its own.
+  ["_endpoint.ts", "port.dead = gone;", "", "moving", "node"],
+  [
+    "_endpoint.ts",
+    "if (closesOnce()) {\n    owned.add(raw);",
+    "if (closesOnce()) {",
+    "fuzz",
+    "node",
+  ],
+  ["_endpoint.ts", "workerThreads?.MessagePort ?? ", "", "lifetime", "node"],
+  ["_link.ts", "if (link.#skips) link.start();", "", "bytes"],
+  // What is weighed, and what is on its way.
+  [
+    "_snapshot.ts",
+    "  if (value instanceof Map) return weightOfMany(value.entries(), value.size);\n",
+    "",
+    "connection",
+  ],
+  ["_snapshot.ts", "weight += weightOf(part);", "", "connection"],
+  ["_core.ts", "if (this.#isShared()) return UNKNOWN;", "", "queue_model"],
+  ["_core.ts", "handle.putting === 0 && ", "", "queue"],
+  ["_client.ts", "if (call.leaves) throw", "if (call.givenUp) throw", "queue"],
+  ["_client.ts", "waiting.reverse()", "waiting", "queue_model"],
   // A shutdown in the midst of a put.
   [
     "_client.ts",
@@ -319,11 +342,11 @@ const MUTANTS: Mutant[] = [
   // put_many lines up at once.
   [
     "_client.ts",
-    "if (call.batch) this.#giveUpAll(call.batch, error);",
+    "if (call.batch) this.#giveUpAll(call.batch, error, true);",
     "",
     "queue",
   ],
-  ["_client.ts", "if (call.givenUp) throw call.reason;", "", "queue"],
+  ["_client.ts", "if (call.leaves) throw call.reason;", "", "queue"],
   [
     "_core.ts",
     "// It may have given up a place, all that was missing.\n        if (handle.closed) this.#confirmClose(handle);",
