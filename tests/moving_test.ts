@@ -642,6 +642,7 @@ test(
       const run = spawnTask("giveAndEnd", { via, alive }, {
         module: PIPE_TASKS,
       });
+      await here.poll(null); // the message is here before the end
       await assertRejects(() => life.recv(), EOFError);
       await run.worker.exited;
       const { queue, conn } = await here.recv();
