@@ -186,16 +186,30 @@ function letGo(): void {
   keeper = undefined;
 }
 
-/** Where requests share a thread (workerd), one that waits for nothing but others is taken to hang, and ended: a timer of its own keeps it. */
-export function keepRequest(until: Promise<unknown>): void {
-  if (transferWorks()) return;
+/** Of the 10,000 timers of a request of workerd. */
+const MOST_KEPT = 4096;
+let kept = 0;
+
+/**
+ * Where requests share a thread (workerd), one that waits for nothing but
+ * others is taken to hang, and ended: a timer of its own keeps it, until the
+ * function is called that comes back.
+ */
+export function keepRequest(): (() => void) | undefined {
+  if (transferWorks() || kept === MOST_KEPT) return undefined;
+  let timer: ReturnType<typeof setTimeout>;
   try {
-    const timer = setTimeout(ignore, FOREVER);
-    const end = () => clearTimeout(timer);
-    until.then(end, end);
+    timer = setTimeout(ignore, FOREVER);
   } catch {
-    // Not in a request.
+    return undefined; // Not in a request.
   }
+  kept++;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  promise.then(() => clearTimeout(timer)); // in the request that it belongs to
+  return () => {
+    kept--;
+    resolve();
+  };
 }
 
 /** How many calls keep this thread alive now. */
@@ -665,8 +679,9 @@ export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
     owned.add(raw);
     try {
       raw = moved(raw);
-    } catch {
-      gone = true; // and that was said while it lay in a message
+    } catch (error) {
+      // Then that was said while it lay in a message; anything else says nothing of the port.
+      gone = (error as Error).name === "DataCloneError";
     }
   }
   const port = new OpenPort(raw);

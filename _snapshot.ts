@@ -10,7 +10,7 @@
  */
 
 import { isProxy } from "./_endpoint.ts";
-import { isBuffer } from "./_wire.ts";
+import { isBuffer, isCount } from "./_wire.ts";
 
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
 export const NOT_PLAIN: unique symbol = Symbol("not plain data");
@@ -178,12 +178,15 @@ function copyArray(value: unknown[]): unknown {
 const MOST_WEIGHED = 256;
 /** Of a list, a map or a set only so many: the others weigh as much. */
 const SAMPLE = 16;
+const MOST_WEIGHT = 2 ** 32;
 let unweighed = 0;
 
 /** A rough size in bytes of a value that is posted by itself. */
 export function weigh(value: unknown): number {
   unweighed = MOST_WEIGHED;
-  return Math.ceil(weightOf(value));
+  const weight = Math.ceil(weightOf(value));
+  // A class of one's own may have its size say anything.
+  return isCount(weight) ? Math.min(weight, MOST_WEIGHT) : 0;
 }
 
 function weightOf(value: unknown): number {
@@ -196,9 +199,9 @@ function weightOf(value: unknown): number {
   if (toString.call(value) === "[object ImageData]") {
     return weightOf((value as { data?: unknown }).data);
   }
-  if (Array.isArray(value)) return weightOfMany(value.values(), value.length);
-  if (value instanceof Map) return weightOfMany(value.entries(), value.size);
-  if (value instanceof Set) return weightOfMany(value.values(), value.size);
+  if (Array.isArray(value)) return weightOfMany(value, value.length);
+  if (value instanceof Map) return weightOfMany(first(value), value.size);
+  if (value instanceof Set) return weightOfMany(first(value), value.size);
   let weight = 16;
   // Not `Object.keys()`: this makes no list.
   for (const key in value) {
@@ -209,13 +212,17 @@ function weightOf(value: unknown): number {
   return weight;
 }
 
-function weightOfMany(parts: Iterable<unknown>, count: number): number {
+function first(parts: Iterable<unknown>): unknown[] {
+  const some: unknown[] = [];
+  for (const part of parts) if (some.push(part) === SAMPLE) break;
+  return some;
+}
+
+/** @param parts The first of `count`; a hole weighs nothing. */
+function weightOfMany(parts: unknown[], count: number): number {
+  const seen = Math.min(parts.length, SAMPLE);
   let weight = 0;
-  let seen = 0;
-  for (const part of parts) {
-    weight += weightOf(part);
-    if (++seen === SAMPLE) break;
-  }
+  for (let i = 0; i < seen; i++) if (i in parts) weight += weightOf(parts[i]);
   return 16 + (seen > 0 ? weight / seen * count : 0);
 }
 

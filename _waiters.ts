@@ -50,6 +50,7 @@ export class Waiter<T> {
   #deafen: (() => void) | undefined;
   #disarm: (() => void) | undefined;
   #holding = true;
+  readonly #letRequestGo: (() => void) | undefined = keepRequest();
   done = false;
   // deno-lint-ignore no-explicit-any
   list: List<any> | undefined;
@@ -62,7 +63,6 @@ export class Waiter<T> {
       this.#reject = reject;
     });
     hold();
-    keepRequest(this.promise);
   }
 
   /** Calls `giveUp` when `timeout` milliseconds pass or `signal` aborts. */
@@ -93,6 +93,7 @@ export class Waiter<T> {
   letGo(): void {
     if (!this.#holding) return;
     this.#holding = false;
+    this.#letRequestGo?.();
     release();
   }
 

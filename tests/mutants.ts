@@ -317,11 +317,17 @@ const MUTANTS: Mutant[] = [
   // What is weighed, and what is on its way.
   [
     "_snapshot.ts",
-    "  if (value instanceof Map) return weightOfMany(value.entries(), value.size);\n",
+    "  if (value instanceof Map) return weightOfMany(first(value), value.size);\n",
     "",
     "connection",
   ],
-  ["_snapshot.ts", "weight += weightOf(part);", "", "connection"],
+  ["_snapshot.ts", "weight += weightOf(parts[i]);", "", "connection"],
+  [
+    "_snapshot.ts",
+    "return isCount(weight) ? Math.min(weight, MOST_WEIGHT) : 0;",
+    "return weight;",
+    "text",
+  ],
   ["_core.ts", "if (this.#isShared()) return UNKNOWN;", "", "queue_model"],
   ["_core.ts", "handle.putting === 0 && ", "", "queue"],
   ["_client.ts", "if (call.leaves) throw", "if (call.givenUp) throw", "queue"],

@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Random, seed, test } from "./_harness.ts";
 import { Pipe, type Queue } from "../mod.ts";
-import { textOf } from "../_snapshot.ts";
+import { textOf, weigh } from "../_snapshot.ts";
 import { Agent } from "./_agent.ts";
 import { Holder } from "./_holder.ts";
 
@@ -154,6 +154,28 @@ test("what JSON would change arrives unchanged, alone and in a burst", async () 
   assert(one === two);
   a.close();
   b.close();
+});
+
+test("what is weighed may be anything", () => {
+  class Boast extends Set<number> {
+    override get size(): number {
+      return NaN;
+    }
+  }
+  let deep: unknown[] = [1];
+  for (let i = 0; i < 40; i++) {
+    const list = new Array(2 ** 32 - 1);
+    list[0] = deep;
+    deep = list;
+  }
+  const cycle: unknown[] = [];
+  cycle.push(cycle, cycle);
+  for (const odd of [new Boast([1]), deep, cycle]) {
+    const weight = weigh(odd);
+    assert(Number.isSafeInteger(weight) && weight >= 0, String(weight));
+  }
+  assertEquals(weigh(Object.assign([1], { values: 5, slice: 5 })), 24);
+  assert(weigh(new Array(1e6)) < 1000, "holes");
 });
 
 test("what JSON refuses, as too long a text, stays as it is", () => {
