@@ -8,6 +8,7 @@
 import {
   failedClonesMove,
   isProxy,
+  isTransferred,
   scrap,
   type Transferable,
 } from "./_endpoint.ts";
@@ -175,8 +176,13 @@ export function pack(
 // its ports here. Those that have gone, or have an owner, are not touched.
 const unposted: FinalizationRegistry<Transferable[]> | undefined =
   typeof FinalizationRegistry === "function"
-    ? new FinalizationRegistry(scrap)
+    ? new FinalizationRegistry((ports) =>
+      scrap(ports.filter((port) => !arrived.has(port as MessagePort)))
+    )
     : undefined;
+
+/** What came in with messages: in Bun a clone holds the ports themselves, and those of an end that lies unread have no owner yet. */
+const arrived = new WeakSet<MessagePort>();
 
 /** Something to be posted by itself: a value with endpoints or transfers. */
 export class Parcel {
@@ -376,6 +382,9 @@ export function unpack<T = unknown>(message: unknown): T {
   if (!isParcel(message)) {
     scrap(endpoints);
     throw malformed();
+  }
+  for (const part of transferOf(message)) {
+    if (isTransferred(part)) arrived.add(part);
   }
   const made: { close(): void }[] = [];
   try {

@@ -353,6 +353,13 @@ test("a put that waits keeps the endpoints in its item open", async () => {
   );
 }, { needs: ["processes"] });
 
+test("an end that lies unread in one that was cloned stays open", async () => {
+  assertEquals(
+    await runChild(CHILD, ["garbage of a clone"], { gc: true }),
+    "kept\nend\n",
+  );
+}, { needs: ["processes"] });
+
 test(
   "cancel_join_thread() lets a program end, also before a timeout",
   async () => {

@@ -165,6 +165,25 @@ const scenarios: Record<string, () => Promise<void> | void> = {
     say(await b.recv());
     for (const end of [a, b, q]) end.close();
   },
+  /** An end that lies unread in one that was packed, cloned and unpacked. */
+  async "garbage of a clone"() {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    b.poll(0).catch(() => {}); // it is in use
+    a.send({ c });
+    const got = (() => {
+      const [message, transfer] = pack(b);
+      return unpack<typeof b>(structuredClone(message, { transfer }));
+    })();
+    for (let i = 0; i < 10; i++) {
+      collectGarbage();
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    const { c: unread } = await got.recv();
+    await d.send("kept");
+    say(await unread.recv());
+    for (const end of [a, got, unread, d]) end.close();
+  },
   /** It has a timer, but nothing that keeps a program alive. */
   async "cancel_join_thread"() {
     const q = new Queue<number>(1);
