@@ -878,11 +878,11 @@ export class Client implements Endpoint {
     else this.#closeIfEnded();
   }
 
-  /** Every handle is closed: once nothing waits here, the port is not needed. */
+  /** Every handle is closed: once the owner has said that it has all, and nothing waits here, the port is not needed. */
   #closeIfEnded(): void {
     if (
-      this.#finalSize !== undefined && this.#calls.size === 0 &&
-      this.#running === 0 && !this.#joining.first
+      this.#finalSize !== undefined && this.#flushed &&
+      this.#calls.size === 0 && this.#running === 0 && !this.#joining.first
     ) this.#closePort();
   }
 

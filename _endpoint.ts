@@ -327,7 +327,9 @@ const MOST_TAKEN = 256;
 
 /** What takes the next message out of a started port; `undefined` where that is slow (Deno) or unknown. */
 const taker = once(() =>
-  dressing() ? undefined : workerThreads?.receiveMessageOnPort
+  dressing() || !transferWorks()
+    ? undefined
+    : workerThreads?.receiveMessageOnPort
 );
 
 // A port has one owner: a message that names it again is a forgery.
@@ -655,9 +657,11 @@ function* fieldsOf(
   const found = new Set<unknown>([message]);
   for (const holder of found) { // grows as it goes
     if (typeof holder !== "object" || holder === null) continue;
+    // Of whatever realm: in Jest what comes in is of another.
+    const prototype = Object.getPrototypeOf(holder);
     if (
-      !Array.isArray(holder) &&
-      Object.getPrototypeOf(holder) !== Object.prototype
+      !Array.isArray(holder) && prototype !== null &&
+      Object.getPrototypeOf(prototype) !== null
     ) continue;
     for (const [key, value] of Object.entries(holder)) {
       yield [holder, key, value];
@@ -727,13 +731,26 @@ export function beforeTravel(
 /**
  * Node refuses to transfer a port whose other side is gone and that has
  * nothing unread, as may come to pass while a message waits to be passed on.
- * Puts another in the place of each such port, whose other side goes later.
+ *
+ * @returns The message with ports that can be transferred.
  */
+export function movable<T>(message: T, ports: Transferable[]): T {
+  if (!closesOnce()) return message;
+  try {
+    // None is lost; so they move wherever in it they are.
+    return structuredClone(message, { transfer: ports as MessagePort[] });
+  } catch {
+    replaceLost(message, ports);
+    return message;
+  }
+}
+
+/** Puts another in the place of each port that is lost, whose other side goes later. */
 export function replaceLost(message: unknown, ports: Transferable[]): void {
   if (!closesOnce()) return;
   const replaced = new Map<unknown, MessagePort>();
   ports.forEach((raw, i) => {
-    if (isTransferred(raw)) replaced.set(raw, ports[i] = movable(raw));
+    if (isTransferred(raw)) replaced.set(raw, ports[i] = replacement(raw));
   });
   for (const [holder, key, value] of fieldsOf(message)) {
     const port = replaced.get(value);
@@ -742,7 +759,7 @@ export function replaceLost(message: unknown, ports: Transferable[]): void {
 }
 
 /** A port in the place of one; it can be transferred. */
-function movable(raw: MessagePort): MessagePort {
+function replacement(raw: MessagePort): MessagePort {
   try {
     return moved(raw);
   } catch {
@@ -873,7 +890,7 @@ interface Watch {
 }
 
 /** Whether a port reports by an event that its other side is gone. */
-const closeEvents = once(() =>
+export const closeEvents: () => boolean = once(() =>
   // With one thread nothing dies alone, and workerd's event overtakes data.
   (workerThreads !== undefined ||
     (prototype !== undefined && "onclose" in prototype)) &&

@@ -88,12 +88,14 @@ function isObject(value: unknown): value is object {
 /**
  * A copy of plain objects and arrays, with identity and cycles kept; `other`
  * says what takes the place of any other object in them.
+ *
+ * @param copies Has the copies afterwards, by original.
  */
 function copyWith<T extends object>(
   root: T,
   other: (part: object, holder: object, key: string) => unknown,
+  copies: Map<object, object> = new Map(),
 ): T {
-  const copies = new Map<object, object>();
   const begin = (original: object): object => {
     const made = isList(original) ? new Array(original.length) : {};
     copies.set(original, made);
@@ -167,6 +169,7 @@ export function pack(
 ): [message: unknown, transfer: never[]] {
   const { message, transfer } = survey(value).commit();
   const { endpoints } = message as Packed;
+  for (const port of transfer) arrived.delete(port as MessagePort);
   unposted?.register(endpoints, [...transfer], endpoints);
   // Ports, for which each platform has a type of its own: `never` is any of them.
   return [message, transfer as never[]];
@@ -271,6 +274,7 @@ function survey(value: unknown): Draft {
   const endpoints: Endpoint[] = [];
   const held: object[] = [];
   const places: Place[] = [];
+  const copies = new Map<object, object>();
   const box = copyWith({ value }, (part, holder, key) => {
     const endpoint = endpointOf(part);
     if (endpoint === undefined) return part;
@@ -279,8 +283,36 @@ function survey(value: unknown): Draft {
     held[number] = part;
     places.push([holder, key, number]);
     return null;
-  });
+  }, copies);
+  if (endpoints.length === 0) return new Draft([], [], { value }, [], []);
+  restore(copies, places.map(([holder]) => holder));
   return new Draft(endpoints, held, box, places, []);
+}
+
+/**
+ * Puts the originals back in the places of those copies that lead to none of
+ * some holders: a map or an instance that also refers to one still does.
+ */
+function restore(copies: Map<object, object>, holders: object[]): void {
+  const originals = new Map<unknown, object>();
+  const found = new Map<object, [holder: object, key: string][]>();
+  for (const [original, copy] of copies) {
+    originals.set(copy, original);
+    found.set(copy, []);
+  }
+  for (const holder of copies.values()) {
+    for (const [key, value] of Object.entries(holder)) {
+      found.get(value)?.push([holder, key]);
+    }
+  }
+  const leading = new Set(holders);
+  for (const copy of leading) {
+    for (const [holder] of found.get(copy)!) leading.add(holder);
+  }
+  for (const [copy, at] of found) {
+    if (leading.has(copy)) continue;
+    for (const [holder, key] of at) set(holder, key, originals.get(copy));
+  }
 }
 
 /**

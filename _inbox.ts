@@ -51,11 +51,12 @@ class Data {
   readonly frame: Frame;
   readonly tag: number;
   readonly body: unknown;
-  readonly extra: unknown;
+  readonly weight: number | undefined;
 
   constructor(frame: Frame) {
     this.frame = frame;
-    [this.tag, this.body, this.extra] = frame;
+    [this.tag, this.body] = frame;
+    this.weight = frame[2] as number | undefined;
   }
 }
 
@@ -92,12 +93,12 @@ export class Inbox {
     const head = this.#head!;
     this.messages++;
     if (head.tag !== OBJECTS) {
-      this.#advance(head.extra);
+      this.#advance(head.weight);
       return head.tag === PARCEL ? unpack(head.body) : head.body;
     }
     const items = head.body as unknown[];
     const item = items[this.#at++];
-    if (this.#at === items.length) this.#advance(head.extra);
+    if (this.#at === items.length) this.#advance(head.weight);
     return item;
   }
 
@@ -118,8 +119,9 @@ export class Inbox {
     return new ByteMessage(chunk, start, length);
   }
 
-  #advance(weight: unknown): void {
-    if (typeof weight === "number") this.weight += weight;
+  /** @param weight Of the frame, if it has a field for that. */
+  #advance(weight: number | undefined): void {
+    this.weight += weight ?? 0;
     this.#become(this.#frames.size > 0 ? this.#frames.shift() : undefined);
   }
 
@@ -134,12 +136,12 @@ export class Inbox {
     const frames: Frame[] = [];
     const head = this.#head;
     if (head) {
-      const { tag, body, extra } = head;
+      const { tag, body, weight } = head;
       if (this.#at === 0) frames.push(head.frame);
       else if (tag === OBJECTS) {
-        frames.push([OBJECTS, (body as unknown[]).slice(this.#at), extra]);
+        frames.push([OBJECTS, (body as unknown[]).slice(this.#at), weight]);
       } else {
-        frames.push([PACKED, bytesOf(body).slice(this.#at).buffer, extra]);
+        frames.push([PACKED, bytesOf(body).slice(this.#at).buffer]);
       }
     }
     while (this.#frames.size > 0) frames.push(this.#frames.shift().frame);

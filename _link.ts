@@ -39,16 +39,17 @@ import {
   adopt,
   beforeTravel,
   bytesLimits,
+  closeEvents,
   hold,
   isPort,
   isTransferred,
+  movable,
   noticed,
   openChannel,
   type OpenPort,
   peerOf,
   type PortListener,
   release,
-  replaceLost,
   settled,
   startedPortsTravel,
   type Transferable,
@@ -65,7 +66,7 @@ import {
   transferOf,
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
-import { DONE, Outbox } from "./_outbox.ts";
+import { DONE, Outbox, weightOf } from "./_outbox.ts";
 import { textOf } from "./_snapshot.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
@@ -313,9 +314,10 @@ export class Link implements Endpoint {
 
   #sendParcel(value: unknown, transfer?: readonly Transferable[]): void {
     const draft = prepare(value, transfer, this.pipe);
+    const weight = weightOf(value); // which may call getters
     this.#stillOpen();
     const parcel = draft.commit();
-    this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, value);
+    this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, weight);
   }
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
@@ -361,6 +363,7 @@ export class Link implements Endpoint {
 
   #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
     this.start();
+    if (this.#hasRoom()) return DONE; // as it has just heard
     // Room comes for all at once: calls that cannot be aborted wait together.
     const last = this.#sender;
     if (signal === undefined && last && !last.done) return last.promise;
@@ -591,10 +594,35 @@ export class Link implements Endpoint {
       this.#out!.post([LAST]);
       this.#out!.close();
       this.#out = fresh;
-    }
+    } else if (closeEvents()) this.#out!.start(this.#crossed);
     for (const port of this.#sources) if (port !== this.#out) port.close();
     this.#sources = [fresh];
     fresh.start(this.#reader);
+  }
+
+  /**
+   * After a crossing nothing comes in where this end sends; but the mover of
+   * the other one may end before it has passed on where that leads. Then the
+   * peer has not heard of the move here, and is told again.
+   */
+  readonly #crossed: PortListener = {
+    frame: () => {},
+    gone: (port) => {
+      const [source] = this.#sources;
+      if (port !== this.#out || source === undefined) return;
+      port.close();
+      this.#out = this.#plug(source);
+      this.#sources.push(this.#out);
+    },
+  };
+
+  /** Tells the peer of another port, and returns the one that it leads to. */
+  #plug(by: OpenPort): OpenPort {
+    const [near, far] = openChannel();
+    const raw = far.give();
+    by.post([REPLUG, raw, this.#moves, this.#peerMoves], [raw]);
+    near.watch.peer = by.watch.peer;
+    return near;
   }
 
   /** A port is gone without a last frame. */
@@ -740,7 +768,7 @@ export class Link implements Endpoint {
     this.#out = undefined;
     this.#sources = [];
     if (open.size > 1 || inbox.some(([tag]) => tag === PARCEL)) {
-      replaceLost(descriptor, portsOf(descriptor));
+      return movable(descriptor, portsOf(descriptor));
     }
     return descriptor;
   }
@@ -755,12 +783,10 @@ export class Link implements Endpoint {
   }
 
   #replug(): void {
-    const [near, far] = openChannel();
     const [drain, feed] = openChannel();
     const out = this.#out!;
-    const raw = far.give();
-    out.post([REPLUG, raw, ++this.#moves, this.#peerMoves], [raw]);
-    near.watch.peer = out.watch.peer;
+    this.#moves++;
+    const near = this.#plug(out);
     if (!this.#sources.includes(out)) out.close();
     const heard = this.#moves > 1 || out.watch.received > 0;
     forward(this.#sources, feed, out, heard);

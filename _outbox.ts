@@ -50,7 +50,8 @@ export type Post = (
 
 const MOST_ITEMS = 256;
 
-function weightOf(value: unknown): number {
+/** A rough size of a value; 0 when it cannot be looked at. */
+export function weightOf(value: unknown): number {
   try {
     return weigh(value);
   } catch {
@@ -123,13 +124,12 @@ export class Outbox {
     }
   }
 
-  /** Sends what was made of a value with endpoints or transferred parts in it. */
+  /** Sends what was made of a value with endpoints or transferred parts in it; `weight`: of the value without these. */
   pushParcel(
     frame: unknown[],
     transfer: Transferable[],
-    value: unknown,
+    weight: number,
   ): void {
-    let weight = weightOf(value);
     for (const part of transfer) {
       if (isBuffer(part)) weight += part.byteLength;
     }
@@ -203,7 +203,7 @@ export class Outbox {
   flush(): void {
     if (this.#bytesCount > 0) {
       const packed = this.#bytes!.slice(0, this.#bytesUsed);
-      const frame = [PACKED, packed.buffer, this.#bytesCount];
+      const frame = [PACKED, packed.buffer];
       if (packed.length > CLONED) this.#post(frame, [packed.buffer]);
       else this.#post(frame);
       this.#weighed(this.#weight);

@@ -91,6 +91,10 @@ function copyLeaf(value: unknown): unknown {
       if (!Number.isInteger(value)) odd += Number.isFinite(value) ? 1 : ODD;
       else if (value === 0 && 1 / value < 0) odd = ODD;
       return value;
+    case "bigint":
+      size += weightOfInteger(value);
+      odd = ODD;
+      return value;
     default:
       size += 8;
       if (value !== null && typeof value !== "boolean") odd = ODD;
@@ -145,6 +149,7 @@ function copyObject(value: object): unknown {
   enter(value, copy);
   for (const key in copy) {
     const field = copy[key];
+    size += key.length;
     if (typeof field === "object" && field !== null) {
       if ((copy[key] = copyNested(field)) === NOT_PLAIN) return NOT_PLAIN;
     } else if (copyLeaf(field) === NOT_PLAIN) return NOT_PLAIN;
@@ -190,26 +195,53 @@ export function weigh(value: unknown): number {
 }
 
 function weightOf(value: unknown): number {
+  unweighed--;
   if (typeof value === "string") return value.length;
-  if (typeof value !== "object" || value === null || unweighed-- <= 0) return 8;
+  if (typeof value === "bigint") return weightOfInteger(value);
+  if (typeof value !== "object" || value === null || unweighed < 0) return 8;
   if (isBuffer(value) || ArrayBuffer.isView(value)) {
     return value.byteLength >>> 0; // a subclass may have it say anything
   }
-  // Its fields are not its own.
-  if (toString.call(value) === "[object ImageData]") {
-    return weightOf((value as { data?: unknown }).data);
-  }
   if (Array.isArray(value)) return weightOfMany(value, value.length);
-  if (value instanceof Map) return weightOfMany(first(value), value.size);
-  if (value instanceof Set) return weightOfMany(first(value), value.size);
-  let weight = 16;
+  // Of whatever realm.
+  switch (toString.call(value)) {
+    case "[object ImageData]": // its fields are not its own
+      return weightOf((value as ImageData).data);
+    case "[object Map]":
+    case "[object Set]": {
+      const parts = value as Set<unknown>;
+      return weightOfMany(first(parts), parts.size);
+    }
+    case "[object String]":
+      return (value as ArrayLike<string>).length;
+    case "[object RegExp]":
+      return (value as RegExp).source.length;
+    case "[object Error]":
+      return weightOfFields(value) + weightOf((value as Error).message);
+    default:
+      return weightOfFields(value);
+  }
+}
+
+function weightOfInteger(value: bigint): number {
+  // Its digits, a billion bits at most, are made in linear time.
+  return value.toString(16).length >> 1;
+}
+
+/** Of an object that may have many fields; the ones that are not looked at weigh as much as the others. */
+function weightOfFields(value: object): number {
+  let weight = 0;
+  let seen = 0;
+  let count = 0;
   // Not `Object.keys()`: this makes no list.
   for (const key in value) {
-    if (Object.hasOwn(value, key)) {
-      weight += weightOf((value as Record<string, unknown>)[key]);
-    }
+    if (!Object.hasOwn(value, key)) continue;
+    count++;
+    if (unweighed <= 0) continue;
+    weight += key.length + weightOf((value as Record<string, unknown>)[key]);
+    seen++;
   }
-  return weight;
+  return 16 + (seen > 0 ? weight / seen * count : 0);
 }
 
 function first(parts: Iterable<unknown>): unknown[] {

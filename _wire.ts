@@ -13,7 +13,7 @@ export const OBJECT = 0x1dc0_0100;
 export const OBJECTS = 0x1dc0_0101;
 /** `[BYTES, ArrayBuffer | Uint8Array]`: one bytes message. */
 export const BYTES = 0x1dc0_0102;
-/** `[PACKED, ArrayBuffer | Uint8Array, count]`: small bytes messages, each a length (u32) and its bytes, padded to 4. */
+/** `[PACKED, ArrayBuffer | Uint8Array]`: small bytes messages, each a length (u32) and its bytes, padded to 4. */
 export const PACKED = 0x1dc0_0103;
 /** `[PARCEL, packed, weight?]`: one object with endpoints or transferred parts in it. */
 export const PARCEL = 0x1dc0_0104;

@@ -336,7 +336,8 @@ export class Connection<In = unknown, Out = In> {
         if (view.length < offset + length) {
           throw new BufferTooShort(message.own());
         }
-        message.copyTo(view, offset);
+        // It may have been detached meanwhile, which leaves room for nothing.
+        if (length > 0) message.copyTo(view, offset);
         link.recycle(message);
         return length;
       };
@@ -500,9 +501,7 @@ export async function wait<C extends Connection<any, any>>(
   }
   const list = [...new Set(connections)];
   const links = list.map((connection) => {
-    const link = Object(connection) === connection
-      ? linkOf(connection)
-      : undefined;
+    const link = linkOf(connection);
     if (!link) {
       throw new TypeError("Cannot wait: only connections can be waited for");
     }
@@ -585,7 +584,7 @@ function viewOf(buffer: BytesLike, what: string): Uint8Array {
   // Not a subclass: Node's Buffer has another slice(). Nor a detached one.
   if (
     Object.getPrototypeOf(buffer ?? 0) === Uint8Array.prototype &&
-    (buffer as Uint8Array).length > 0
+    ArrayBuffer.isView(buffer) && (buffer as Uint8Array).length > 0
   ) return buffer as Uint8Array;
   try {
     if (ArrayBuffer.isView(buffer)) {

@@ -1,7 +1,4 @@
-// How `_limits.ts` and its worker post a value.
-
-/** As it is, in a tagged list, or that list as text. */
-export type Form = "bare" | "tagged" | "text";
+// How `_sketches.ts` and its worker post a value: in a tagged list, as the module must; or that list as text.
 
 const TAG = 1;
 
@@ -11,13 +8,11 @@ export const TAKEN = 0;
 export const BELL = 16;
 
 /** A value as it is posted. */
-export function fold(form: Form, value: unknown): unknown {
-  if (form === "bare") return value;
-  return form === "text" ? JSON.stringify([TAG, value]) : [TAG, value];
+export function fold(text: boolean, value: unknown): unknown {
+  return text ? JSON.stringify([TAG, value]) : [TAG, value];
 }
 
 /** What was folded. */
-export function unfold(form: Form, data: unknown): unknown {
-  if (form === "bare") return data;
-  return (form === "text" ? JSON.parse(data as string) : data)[1];
+export function unfold(text: boolean, data: unknown): unknown {
+  return (text ? JSON.parse(data as string) : data as unknown[])[1];
 }

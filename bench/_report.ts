@@ -25,10 +25,25 @@ export function best({ floor, rates }: Result): string | undefined {
     .sort((a, b) => rates[b]! - rates[a]!)[0];
 }
 
+/** A ratio; where it misses the goal, behind it that of the sketch which bounds it. */
+function cell(
+  value: number | undefined,
+  goal = 0,
+  bound?: number,
+  digits = 2,
+): string {
+  if (value === undefined) return "";
+  const text = value.toFixed(digits);
+  if (Number(text) >= Number(goal.toFixed(2))) return text;
+  return bound === undefined
+    ? `${text} !`
+    : `${text} (${bound.toFixed(digits)})`;
+}
+
 function ratio(result: Result): string {
+  const { goal, goalRate, rates, ratios, bound } = result;
   const way = best(result);
-  if (way !== undefined) return result.ratios[way]!.toFixed(2);
-  const { goalRate, rates } = result;
+  if (way !== undefined) return cell(ratios[way], goal, bound?.ratios[way]);
   return goalRate ? compact(rates.module!) : "";
 }
 
@@ -39,9 +54,12 @@ export function compact(rate: number): string {
   return rate >= 100 ? rate.toFixed(0) : rate.toFixed(1);
 }
 
-function goal({ goal, goalRate }: Result): string {
-  if (goalRate) return `≥ ${compact(goalRate)}/s`;
+function atLeast(goal: number | undefined): string {
   return goal === undefined ? "" : `≥ ${Number(goal.toFixed(2))}`;
+}
+
+function goal({ goal, goalRate }: Result): string {
+  return goalRate ? `≥ ${compact(goalRate)}/s` : atLeast(goal);
 }
 
 function line(cells: string[]): string {
@@ -78,16 +96,28 @@ export function report(results: Results): string {
   const beside = Object.keys(python).filter((row) => rows.has(row));
   const against = beside.map((row) => [
     row,
+    atLeast(rows.get(row)!.goals?.Python),
     ...names.map((name) => {
-      const rate = of(name, row)?.rates.module;
-      return rate ? (rate / python[row]!).toFixed(1) : "";
+      const { rates, goals, bound } = of(name, row) ?? {};
+      const to = (rate: number | undefined) => rate && rate / python[row]!;
+      const sketch = bound && rates?.[bound.sketch];
+      return cell(to(rates?.module), goals?.Python, to(sketch), 1);
     }),
     `${compact(python[row]!)}/s`,
   ]);
-  const loops = [...rows.keys()].map((row) => [
-    row,
-    ...names.map((name) => of(name, row)?.ratios.loop?.toFixed(1) ?? ""),
-  ]).filter((cells) => cells.slice(1).some((cell) => cell !== ""));
+  const peers = [...rows.values()].flatMap(({ name: row, goals = {} }) =>
+    ["loop", "comlink", "stream"]
+      .filter((way) => names.some((name) => of(name, row)?.ratios[way]))
+      .map((way) => [
+        row,
+        way,
+        atLeast(goals[way]),
+        ...names.map((name) => {
+          const { ratios, bound } = of(name, row) ?? {};
+          return cell(ratios?.[way], goals[way], bound?.ratios[way], 1);
+        }),
+      ])
+  );
   const kinds = [...new Set(Object.values(idle).flatMap(Object.keys))];
   const bytes = kinds.map((kind) => [
     kind,
@@ -118,6 +148,9 @@ export function report(results: Results): string {
     "except that messages of 64 KiB and more are acknowledged so that at most 4 MiB are on their way, as in a Connection. " +
     "Bytes: the better of cloning them and of transferring a copy; for `recv_bytes_into` the bare port's reader copies into its buffer too.",
     "",
+    "Where a row misses its goal, what a sketch has there is in brackets: bare ports, with nothing of the module, and no more than what any module with these calls has to do " +
+    "([bench/_sketches.ts](_sketches.ts)). A row with an exclamation mark has none.",
+    "",
     "## The module's rate divided by the floor's",
     "",
     ...tabled(["", "goal", ...names], ratios),
@@ -125,15 +158,13 @@ export function report(results: Results): string {
       "",
       "## The module's rate divided by that of Python's `multiprocessing`",
       "",
-      ...tabled(["", ...names, "Python"], against),
+      ...tabled(["", "goal", ...names, "Python"], against),
     ]),
     "",
-    ...(loops.length === 0 ? [] : [
-      "## The queue's rate divided by that of a request loop over a port",
+    ...(peers.length === 0 ? [] : [
+      "## The queue's rate divided by that of a request loop over a port, made by hand or with comlink, and by that of a transferred stream",
       "",
-      "Goal in Chromium, not isolated: ≥ 3.",
-      "",
-      ...tabled(["", ...names], loops),
+      ...tabled(["", "", "goal", ...names], peers),
       "",
     ]),
     ...(bytes.length === 0 ? [] : [

@@ -20,6 +20,12 @@ export interface Row {
   goal?: number;
   /** For a goal that is a rate, not a ratio. */
   goalRate?: number;
+  /** Goals against others: ways, or `Python`. */
+  goals?: Record<string, number>;
+  /** The ways that bound it (see `_sketches.ts`): the best of them does. */
+  sketches?: string[];
+  /** The sketch that they are measured against, instead of the floor. */
+  sketchFloor?: string;
   /** The ways by name; one of them is `module`. A way that this runtime cannot go is `undefined`. */
   ways: Record<string, () => Promise<Way | undefined>>;
 }
@@ -31,10 +37,13 @@ export interface Result {
   floor: string[];
   goal?: number | undefined;
   goalRate?: number | undefined;
+  goals?: Record<string, number> | undefined;
   /** Median rates. */
   rates: Record<string, number>;
   /** `module` against each of the others: medians of the rounds' own ratios. */
   ratios: Record<string, number>;
+  /** The best sketch, and the ratios that it would have in the place of `module`. */
+  bound?: { sketch: string; ratios: Record<string, number> } | undefined;
 }
 
 /** At least so many rounds are not counted, and as many as fill so much time for each way: engines compile in steps. */
@@ -85,22 +94,37 @@ export async function measure(row: Row, rounds: number): Promise<Result> {
     if (counts) measured++;
   }
   for (const [, way] of ways) await way.end?.();
-  const own = ways.find(([name]) => name === "module")?.[2] ?? [];
-  const { name, unit, floor, goal, goalRate } = row;
+  const { name, unit, floor, goal, goalRate, goals } = row;
+  const { sketches = [], sketchFloor } = row;
+  const of = (name: string) => ways.find(([way]) => way === name)?.[2] ?? [];
+  const against = (own: number[], other: number[]) =>
+    median(own.map((rate, i) => rate / other[i]!));
+  const others = ways.filter(([name]) =>
+    name !== "module" && !sketches.includes(name) && name !== sketchFloor
+  );
+  const [sketch] = sketches.filter((way) => of(way).length > 0)
+    .sort((a, b) => median(of(b)) - median(of(a)));
   return {
     name,
     unit,
     floor,
     goal,
     goalRate,
+    goals,
     rates: Object.fromEntries(
       ways.map(([name, , rates]) => [name, median(rates)]),
     ),
     ratios: Object.fromEntries(
-      ways.filter(([name]) => name !== "module").map(([name, , rates]) => [
-        name,
-        median(own.map((rate, i) => rate / rates[i]!)),
-      ]),
+      others.map(([name, , rates]) => [name, against(of("module"), rates)]),
     ),
+    bound: sketch === undefined ? undefined : {
+      sketch,
+      ratios: Object.fromEntries(
+        others.map(([name, , rates]) => [
+          name,
+          against(of(sketch), sketchFloor ? of(sketchFloor) : rates),
+        ]),
+      ),
+    },
   };
 }

@@ -1,6 +1,7 @@
 // A Connection against what other people made for the same work.
 
 import { rate, type Row, type Way } from "./_rows.ts";
+import { roundTrips } from "./_sketches.ts";
 import { type Thread, thread } from "./_threads.ts";
 import { connectModule, flat } from "./pipe.ts";
 import type { PeerJob } from "./workers/peers.ts";
@@ -72,7 +73,9 @@ export function make(peers: string | null): Row[] {
       unit: "round trips",
       floor: ["comlink"],
       goal: 1.3,
+      sketches: ["sketch"],
       ways: {
+        sketch: roundTrips(calls, flat),
         comlink: () =>
           peers ? comlink(peers, calls) : Promise.resolve(undefined),
         module: async () => {

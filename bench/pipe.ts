@@ -2,12 +2,20 @@
 
 import { type Connection, pack, Pipe } from "../mod.ts";
 import { rate, type Row, type Way } from "./_rows.ts";
+import * as sketches from "./_sketches.ts";
 import { type Thread, thread } from "./_threads.ts";
 import type { Job } from "./workers/pipe.ts";
 
 /** What a Connection allows to be unread; the bare port gets the same for large messages. */
 const WINDOW = 256;
 const WINDOW_BYTES = 4 * 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** How many messages of a size may be on their way. */
+function windowOf(size: number): number {
+  return Math.max(1, Math.min(WINDOW, WINDOW_BYTES / size));
+}
 
 type Flat = { id: number; name: string };
 
@@ -88,7 +96,10 @@ function roundTrip(name: string, value: (i: number) => unknown): Row {
     unit: "round trips",
     floor: ["raw"],
     goal: 0.95,
+    goals: { Python: 1.5 },
+    sketches: ["sketch"],
     ways: {
+      sketch: sketches.roundTrips(count, value),
       raw: async () => {
         const bare = await Bare.connect({ work: "echo", count });
         return {
@@ -133,7 +144,10 @@ function oneWay(
     unit: "messages",
     floor: ["raw"],
     goal,
+    ...burst ? {} : { goals: { Python: 3 } },
+    sketches: ["sketch"],
     ways: {
+      sketch: (burst ? sketches.bursts : sketches.oneByOne)(count, value),
       raw: async () => {
         const bare = await Bare.connect({ work: "sink", count });
         return {
@@ -212,9 +226,7 @@ async function rawBytes(
   transfer: boolean,
   limited: boolean,
 ): Promise<Way> {
-  const window = limited
-    ? Math.max(1, Math.min(WINDOW, WINDOW_BYTES / size))
-    : 0;
+  const window = limited ? windowOf(size) : 0;
   const step = Math.ceil(window / 2);
   const bare = await Bare.connect({ work, count, size, step });
   const bytes = new Uint8Array(size).fill(7);
@@ -235,17 +247,37 @@ function bytesRow(
   name: string,
   size: number,
   count: number,
-  goal: number | undefined,
+  goal: number,
   work: "bytes" | "bytes into" = "bytes",
   burst?: number,
 ): Row {
   const limited = size >= 64 * 1024;
+  const into = work === "bytes into";
+  const sketch = (travel: sketches.Travel) =>
+    // What is to come back has to be told of anyhow.
+    sketches.bytes(
+      count,
+      size,
+      travel,
+      limited || into ? windowOf(size) : 0,
+      into,
+    );
+  const bounds: Row["ways"] = burst
+    ? { sketch: sketches.byteBursts(count, size) }
+    : {
+      ...size < KIB ? { "sketch text": sketch("text") } : {},
+      "sketch clone": sketch("clone"),
+      "sketch transfer": sketch("transfer"),
+    };
   return {
     name,
     unit: "messages",
     floor: ["raw clone", "raw transfer"],
-    ...goal === undefined ? {} : { goal },
+    goal,
+    goals: { Python: burst ? 8 : 1.5 },
+    sketches: Object.keys(bounds),
     ways: {
+      ...bounds,
       "raw clone": () => rawBytes(work, size, count, false, limited),
       "raw transfer": () => rawBytes(work, size, count, true, limited),
       module: async () => {
@@ -315,9 +347,6 @@ function opening(): Row {
     },
   };
 }
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
 
 /** The rows of this file. */
 export function make(): Row[] {

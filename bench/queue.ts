@@ -3,11 +3,13 @@
 
 import { type Connection, pack, Pipe, Queue, unpack } from "../mod.ts";
 import { rate, type Row, type Way } from "./_rows.ts";
+import * as sketches from "./_sketches.ts";
 import { type Thread, thread } from "./_threads.ts";
 import type { Job } from "./workers/queue.ts";
 
 /** Of a round; without shared memory each costs several posts. */
-const ITEMS = typeof SharedArrayBuffer === "function" ? 20_000 : 2_000;
+const SHARED = typeof SharedArrayBuffer === "function";
+const ITEMS = SHARED ? 20_000 : 2_000;
 /** For what takes a post or a round trip an item. */
 const FEWER = 4_000;
 
@@ -334,7 +336,10 @@ export function make(peers: string | null): Row[] {
     unit: "items",
     floor: ["multithreading"],
     goal: 4,
+    goals: { Python: 10, stream: 25, loop: 3 },
+    sketches: ["sketch"],
     ways: {
+      sketch: SHARED ? sketches.bounded(ITEMS) : sketches.requests(ITEMS),
       loop: () => loop(consumers),
       ...(consumers === 1 ? { comlink: () => comlink(peers), stream } : {}),
       multithreading: multithreading(peers, consumers),
@@ -343,19 +348,40 @@ export function make(peers: string | null): Row[] {
   });
   const against = (
     name: string,
-    goal: number,
+    goal: number | undefined,
     floor: string,
     ways: Row["ways"],
-  ): Row => ({ name, unit: "items", floor: [floor], goal, ways });
+    more: Partial<Row> = {},
+  ): Row => ({
+    name,
+    unit: "items",
+    floor: [floor],
+    ...goal === undefined ? {} : { goal },
+    ways,
+    ...more,
+  });
+  const byHand = { sketches: ["sketch"], goals: { Python: 5 } };
   return [
     feed(1),
     feed(2),
     feed(4),
-    against("queue, maxsize 1000", 0.85, "unbounded", {
-      unbounded: () => module(1, { items: 10 * ITEMS }),
-      module: () => module(1, { maxsize: 1000, items: 10 * ITEMS }),
-    }),
-    against("queue, get_many", 1, "get", {
+    against(
+      "queue, maxsize 1000",
+      0.85,
+      "unbounded",
+      {
+        ...SHARED
+          ? {
+            "sketch, unbounded": sketches.bounded(10 * ITEMS),
+            "sketch, 1000": sketches.bounded(10 * ITEMS, 1000),
+          }
+          : {},
+        unbounded: () => module(1, { items: 10 * ITEMS }),
+        module: () => module(1, { maxsize: 1000, items: 10 * ITEMS }),
+      },
+      { sketches: ["sketch, 1000"], sketchFloor: "sketch, unbounded" },
+    ),
+    against("queue, get_many", undefined, "get", {
       get: () => module(1),
       module: () => module(1, { work: "get_many" }),
     }),
@@ -365,25 +391,48 @@ export function make(peers: string | null): Row[] {
       "one handle": () => module(1, { items: 10 * ITEMS }),
       module: () => module(2, { handles: 32, items: 10 * ITEMS }),
     }),
-    against("queue, worker to owner", 1, "loop", {
+    against("queue, worker to owner", undefined, "loop", {
       loop: () => loop(1),
       module: () => fromWorker("put"),
     }),
-    against("queue, worker to owner, put_many", 1, "loop", {
+    against("queue, worker to owner, put_many", undefined, "loop", {
       loop: () => loop(1),
       module: () => fromWorker("put_many"),
     }),
-    against("queue, worker to worker", 1, "loop", {
-      loop: () => loop(1),
-      module: () => workerToWorker("put"),
-    }),
-    against("queue, worker to worker, put_many", 1, "loop", {
-      loop: () => loop(1),
-      module: () => workerToWorker("put_many"),
-    }),
-    against("queue, a million waiting", 0.83, "a thousand", {
-      "a thousand": waiting(1000),
-      module: waiting(1_000_000),
-    }),
+    // The sketches: the way to the owner alone.
+    against(
+      "queue, worker to worker",
+      undefined,
+      "loop",
+      {
+        sketch: sketches.posts(ITEMS),
+        loop: () => loop(1),
+        module: () => workerToWorker("put"),
+      },
+      byHand,
+    ),
+    against(
+      "queue, worker to worker, put_many",
+      undefined,
+      "loop",
+      {
+        sketch: sketches.bursts(ITEMS, item),
+        loop: () => loop(1),
+        module: () => workerToWorker("put_many"),
+      },
+      byHand,
+    ),
+    against(
+      "queue, a million waiting",
+      0.83,
+      "a thousand",
+      {
+        "sketch, a thousand": sketches.arrayOf(1000),
+        "sketch, a million": sketches.arrayOf(1_000_000),
+        "a thousand": waiting(1000),
+        module: waiting(1_000_000),
+      },
+      { sketches: ["sketch, a million"], sketchFloor: "sketch, a thousand" },
+    ),
   ];
 }

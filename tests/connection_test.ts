@@ -872,6 +872,9 @@ test("send() waits while the peer has 4 MiB unread, one message is always allowe
     ["nested", (a) => a.send({ of: { data: new Uint8Array(1 << 20) } })],
     ["numbers", (a) => a.send({ rows: new Array(1 << 17).fill(0.5) })],
     ["a set", (a) => a.send(new Set([new Float64Array(1 << 17)]))],
+    ["a key", (a) => a.send({ ["x".repeat(1 << 20)]: 1 })],
+    ["an error", (a) => a.send(new Error("x".repeat(1 << 20)))],
+    ["an integer", (a) => a.send(1n << 8_388_608n)],
     ["a map", (a) => a.send(new Map([["x".repeat(1 << 20), 1]]))],
     ["objects", (a) => {
       const row = () => ({ id: 1, at: { x: 1, y: 2 } });

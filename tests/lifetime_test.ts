@@ -361,6 +361,17 @@ test("an end that lies unread in one that was cloned stays open", async () => {
 }, { needs: ["processes"] });
 
 test(
+  "an end that has come in, is packed again and dropped, is closed",
+  async () => {
+    assertEquals(
+      await runChild(CHILD, ["garbage that came in"], { gc: true }),
+      "EOFError\nend\n",
+    );
+  },
+  { needs: ["processes"] },
+);
+
+test(
   "cancel_join_thread() lets a program end, also before a timeout",
   async () => {
     assertEquals(await runChild(CHILD, ["cancel_join_thread"]), "end\n");

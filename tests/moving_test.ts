@@ -10,6 +10,7 @@ import {
   force,
   openChannel,
   type OpenPort,
+  replaceLost,
   startedPortsTravel,
   travelLoses,
   turn,
@@ -822,6 +823,138 @@ test(
   WORKERS,
 );
 
+test(
+  "both ends move at once, and one of the movers ends: the pipe goes on",
+  async () => {
+    for (const end of [0, 1]) {
+      const words = new Int32Array(new SharedArrayBuffer(8));
+      const moves = Pipe<Any>().map((conn, i) => {
+        const [via, there] = Pipe<Any>();
+        const args = { conn, via: there, words, end: i === end };
+        return [
+          via,
+          spawnTask("moveTogether", args, { module: PIPE_TASKS }),
+        ] as const;
+      });
+      const conns: Conn[] = [];
+      for (const [via] of moves) {
+        conns.push((await via.recv()).conn);
+        via.close();
+      }
+      for (const [from, to] of [conns, conns.toReversed()] as Conn[][]) {
+        // What the mover had not passed on is lost.
+        const sent = Promise.all(range(0, 600).map((i) => from!.send(i)))
+          .then(() => from!.send("last"));
+        while (await to!.recv() !== "last");
+        await sent;
+      }
+      const [a, b] = conns as [Conn, Conn];
+      const moved = await local(a);
+      await moved.send("moved");
+      assertEquals(await b.recv(), "moved");
+      moved.close();
+      await assertRejects(() => b.recv(), EOFError);
+      b.close();
+      for (const [, { worker }] of moves) await worker.terminate();
+    }
+  },
+  { needs: ["workers", "transfer", "processes"] }, // browsers tell of no port that has gone
+);
+
+test(
+  "a message beside which an end came back shares what structuredClone would share",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    class Job {
+      readonly config: object;
+      constructor(config: object) {
+        this.config = config;
+      }
+    }
+    const config: Any = { x: 1 };
+    config.self = config;
+    const buffer = new ArrayBuffer(8);
+    for (const transfer of [[], [buffer]]) {
+      const end = transfer.length === 0 ? { c, list: [c] } : {};
+      await a.send(
+        {
+          config,
+          ...end,
+          map: new Map([["k", config]]),
+          job: new Job(config),
+          deep: [{ config }],
+          buffer: transfer[0],
+        },
+        { transfer },
+      );
+      const got = await b.recv();
+      assertStrictEquals(got.map.get("k"), got.config);
+      assertStrictEquals(got.job.config, got.config);
+      assertStrictEquals(got.deep[0].config, got.config);
+      assertStrictEquals(got.config.self, got.config);
+      if (got.c) {
+        assertStrictEquals(got.list[0], got.c);
+        got.c.close();
+      }
+    }
+    const loop: Any = { map: new Map() };
+    loop.map.set("me", loop);
+    const back = await local(loop);
+    assertStrictEquals(back.map.get("me"), back);
+    close(a, b, d);
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "an end moves with an unread message that has a port in a map",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const { port1, port2 } = new MessageChannel();
+    await a.send(new Map([["port", port1]]), { transfer: [port1 as Any] });
+    assert(await b.poll(null));
+    await c.send({ b });
+    const got = (await d.recv()).b;
+    const heard = new Promise((done) =>
+      port2.onmessage = ({ data }) => done(data)
+    );
+    const port = (await got.recv()).get("port");
+    port.postMessage("through");
+    assertEquals(await heard, "through");
+    port.close();
+    port2.close();
+    close(a, got, c, d);
+  },
+  { needs: ["transfer"] },
+);
+
+test(
+  "a send has the room that was reported while its end lay unread",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const agent = new Agent(true);
+    await agent.take("a", a);
+    await agent.take("c", c);
+    await Promise.all(
+      range(0, 255).map((i) => agent.call("a", "send", i)),
+    );
+    await agent.order("moveTo", "a", { to: "c" });
+    assert(await d.poll(null));
+    for (let i = 0; i < 129; i++) assertEquals(await b.recv(), i);
+    await b.poll(0); // what it has reported is on its way
+    const back = (await d.recv()).conn;
+    await back.send("there is room");
+    for (let i = 129; i < 255; i++) assertEquals(await b.recv(), i);
+    assertEquals(await b.recv(), "there is room");
+    await agent.end();
+    close(b, back, d);
+  },
+  WORKERS,
+);
+
 testBoth(
   "an end that has only sent answers when its other end moves on",
   async (replug) => {
@@ -931,6 +1064,20 @@ test(
   },
   { needs: ["processes"] },
 );
+
+test("a lost port is found in objects of another realm", async () => {
+  const vm = builtin<{ runInNewContext(code: string): Any }>("node:vm");
+  const { port1, port2 } = new MessageChannel();
+  port1.close();
+  for (let i = 0; i < 5; i++) await turn();
+  const message = vm.runInNewContext("({ deep: [{}] })");
+  message.deep[0].port = port2;
+  const ports = [port2] as Any[];
+  replaceLost(message, ports);
+  assertStrictEquals(message.deep[0].port, ports[0]); // replaced or not
+  ports[0].close();
+  port2.close();
+}, { needs: ["processes"] });
 
 test("a queue arrives where a realm has classes of its own", () => {
   const vm = builtin<{ runInNewContext(code: string): Any }>("node:vm");

@@ -20,7 +20,7 @@ import {
   Queue,
   ShutDown,
 } from "../mod.ts";
-import { liveHolds, livePorts } from "../_endpoint.ts";
+import { liveHolds, livePorts, turn } from "../_endpoint.ts";
 import { Holder, isPending, numbers, outcome, queueTest } from "./_holder.ts";
 import { test, type TestOptions } from "./_harness.ts";
 
@@ -1118,6 +1118,28 @@ handleTest(
     }
     await q.join_thread();
   },
+);
+
+queueTest(
+  "join_thread() resolves also after a put_many that ran on when the last handle closed",
+  async () => {
+    const owner = new Holder();
+    for (let round = 0; round < 5; round++) {
+      await owner.make("q", 0);
+      const q = await owner.give<Queue<Any>>("q");
+      await owner.call("q", "close");
+      const put = outcome(q.put_many((function* () {
+        for (let i = 0; i < 3; i++) yield i;
+      })()));
+      q.close();
+      await put;
+      // By now the owner has said what it says of itself.
+      for (let i = 0; i < 5 * round; i++) await turn();
+      await q.join_thread();
+    }
+    await owner.end();
+  },
+  { needs: ["workers"] },
 );
 
 handleTest(

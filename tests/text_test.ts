@@ -176,6 +176,11 @@ test("what is weighed may be anything", () => {
   }
   assertEquals(weigh(Object.assign([1], { values: 5, slice: 5 })), 24);
   assert(weigh(new Array(1e6)) < 1000, "holes");
+  assertEquals(weigh(new String("xyz")), 3);
+  const wide = Object.fromEntries(
+    Array.from("x".repeat(9999), (x, i) => [i, x]),
+  );
+  assert(weigh(wide) > 9999, "many fields");
 });
 
 test("what JSON refuses, as too long a text, stays as it is", () => {

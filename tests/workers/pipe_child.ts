@@ -184,6 +184,24 @@ const scenarios: Record<string, () => Promise<void> | void> = {
     say(await unread.recv());
     for (const end of [a, got, unread, d]) end.close();
   },
+  /** An end that has come in, is packed again, and dropped. */
+  async "garbage that came in"() {
+    const [a, b] = Pipe<Any>();
+    const { port1, port2 } = new MessageChannel();
+    const next = new Promise<Any>((done) =>
+      port2.onmessage = ({ data }) => done(data)
+    );
+    port1.postMessage(...pack(b) as [Any, Any]);
+    const came = await next;
+    (() => pack(unpack(came)))();
+    const told = a.recv().catch((error: Error) => say(error.name));
+    const timer = setInterval(collectGarbage, 10);
+    await told;
+    clearInterval(timer);
+    port1.close();
+    port2.close();
+    a.close();
+  },
   /** It has a timer, but nothing that keeps a program alive. */
   async "cancel_join_thread"() {
     const q = new Queue<number>(1);

@@ -208,6 +208,29 @@ export async function moveUnread(
   await new Promise(() => {});
 }
 
+/** Moves an end that is in use in the same moment as another thread moves the other one; may end at once. */
+export async function moveTogether(
+  { conn, via, words, end }: {
+    conn: Any;
+    via: Any;
+    words: Int32Array;
+    end: boolean;
+  },
+): Promise<void> {
+  force.replug = true;
+  await conn.send("used");
+  await conn.recv();
+  const meet = (word: number) => {
+    Atomics.add(words, word, 1);
+    while (Atomics.load(words, word) < 2);
+  };
+  meet(0);
+  via.send({ conn });
+  meet(1);
+  if (end) exit();
+  await new Promise(() => {});
+}
+
 interface PassOn {
   conn: Any;
   via: Any;
