@@ -584,8 +584,8 @@ export class Client implements Endpoint {
     const words = this.#words;
     const wait = timeout > 0;
     if (words) {
-      const state = Atomics.load(words, STATE);
       const none = sizeOf(words) === 0;
+      const state = Atomics.load(words, STATE); // after that: 0 is also the size of what was dropped
       if (state === DROPPED || (none && state !== OPEN)) {
         throw refusal("get", "shutdown");
       }
@@ -624,7 +624,10 @@ export class Client implements Endpoint {
 
   /** Numbers fit into a word, with their sign. */
   #newId(): number {
-    return this.#lastId = this.#lastId % 0x7fff_ffff + 1;
+    do this.#lastId = this.#lastId % 0x7fff_ffff + 1; while (
+      this.#calls.has(this.#lastId)
+    );
+    return this.#lastId;
   }
 
   /** The owner has answered, or never will. */
@@ -681,8 +684,15 @@ export class Client implements Endpoint {
 
   // --- Frames of the owner -----------------------------------------------------------
 
-  /** Handles a frame; ignores what is malformed or answers nothing. */
-  receive(frame: Frame): void {
+  /** Handles a frame; returns whether it ended a get. */
+  receive(frame: Frame): boolean {
+    const gets = this.#gets;
+    this.#handle(frame);
+    return this.#gets < gets;
+  }
+
+  /** Ignores what is malformed or answers nothing. */
+  #handle(frame: Frame): void {
     const [tag, id, b, c, d, e, f] = frame;
     const call = this.#calls.get(id as number);
     switch (tag) {
@@ -756,7 +766,7 @@ export class Client implements Endpoint {
     this.#forget(call);
   }
 
-  /** Gets that the owner has not heard of yet are served by copies it has posted before. */
+  /** Gets that the owner has not heard of yet are served by copies it has posted before, each when the caller before has its item. */
   #serveByCopies(): void {
     if (this.#gets === 0) return;
     for (const call of this.#calls.values()) {
@@ -772,6 +782,8 @@ export class Client implements Endpoint {
       if (items === undefined) return;
       this.#forget(call);
       call.settle(call.single ? items[0] : items);
+      if (this.#gets > 0) SENT.then(() => this.#serveByCopies());
+      return;
     }
   }
 
@@ -871,6 +883,8 @@ export class Client implements Endpoint {
   /** The owner has all that was put here. */
   #ownerHasAll(): void {
     if (this.#running > 0) return; // it will be asked again
+    // Of a put that came behind CLOSE: its getters have closed this handle.
+    for (const { kind } of this.#calls.values()) if (kind === "put") return;
     this.#flushed = true;
     this.#joined();
     // The words answer what can still be asked of a plain queue.

@@ -199,6 +199,8 @@ export class QueueCore {
   readonly #impatient = new Set<Call>();
   readonly #putters = new List<Call>();
   readonly #joiners = new List<Call>();
+  /** The first get may or may not take an item: its handle is about to say. */
+  #undecided = false;
   #ended = false;
   #released = false;
   /** A thread has ended between two operations on words that belong together. */
@@ -223,7 +225,8 @@ export class QueueCore {
   /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
   receive(handle: Handle, frame: Frame, text = false): void {
     const [tag, a, b, c, d] = frame;
-    if (this.#uncounted) this.changed();
+    // In the owner's thread a call of the handle is under way, which `changed` would begin anew.
+    if (this.#uncounted && !handle.local) this.changed();
     switch (tag) {
       case PUT:
         return this.put(handle, [text ? a : new Odd(a)], c);
@@ -299,7 +302,7 @@ export class QueueCore {
     for (const handle of this.handles) {
       const { words, takes, local, ahead, window } = handle;
       if (!takes || local || !words || window < FIRST_WINDOW) continue;
-      const left = Math.max(0, (ahead - this.#base) | 0);
+      const left = this.#copied(handle);
       // Whoever has enough, or has not seen the last ones yet, will ask. And
       // few items are not worth a post to one who takes many.
       if (left * 2 > window || (this.#store.size - left) * 4 < window) continue;
@@ -321,7 +324,9 @@ export class QueueCore {
       handle.offered = (handle.offered + 1) | 0;
     }
     const putter = this.#wait(this.#putters, handle, id, slot, 0, wait, items);
-    this.#admit();
+    // It may have been all that counting anew has waited for.
+    if (this.#uncounted) this.changed();
+    else this.#admit();
     if (putter.list === undefined) return;
     if (this.#ended) this.#refusePut(putter, "cancelled");
     else if (Atomics.load(this.words, STATE) !== OPEN) {
@@ -527,11 +532,9 @@ export class QueueCore {
 
   /** Whether some of what was on its way to a get still has not arrived. */
   #isUnderway(getter: Call): boolean {
-    if (getter.underway === UNKNOWN) {
-      if (this.#isShared()) return true;
-      getter.underway = this.#underway();
-    }
+    if (getter.underway === UNKNOWN) getter.underway = this.#underway();
     const { underway } = getter;
+    if (underway === UNKNOWN) return true;
     if (underway === undefined) return false;
     for (const [handle, posted] of underway) {
       const behind = ((posted - handle.arrived) | 0) > 0 &&
@@ -546,6 +549,7 @@ export class QueueCore {
 
   /** Hands out what there is to the gets that wait, in order. */
   #serve(): void {
+    this.#undecided = false;
     let getter: Call | undefined;
     while ((getter = this.#getters.first)) {
       if (getter.underway && this.#waitsForMore(getter)) return;
@@ -557,7 +561,8 @@ export class QueueCore {
       if (!live) {
         const state = Atomics.compareExchange(words, slot, -id, WANTED);
         // Its handle looks for a copy, and then says what came of it.
-        if (state === -id || state === WANTED) return;
+        this.#undecided = state === -id || state === WANTED;
+        if (this.#undecided) return;
         if (state === id) continue; // there was none
       }
       const claimed = live ? this.#claim(max) : [];
@@ -629,13 +634,20 @@ export class QueueCore {
     if (handle.local) this.#trim(handle);
   }
 
+  /** Of how many unclaimed items a handle has copies, or will have soon. */
+  #copied({ ahead }: Handle): number {
+    const copied = (ahead - this.#base) | 0;
+    // One that was idle for long: the numbers have wrapped.
+    return copied > 0 && copied <= MOST_WINDOW ? copied : 0;
+  }
+
   /** Adds copies of the next unclaimed items that the handle has not seen. */
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
     if (handle.local || !handle.words || this.#back.length > 0) return;
     this.#adapt(handle, handle.words);
     // What was posted ahead before is there already, or on its way.
-    const start = Math.max(0, (handle.ahead - this.#base) | 0);
+    const start = this.#copied(handle);
     let at = start;
     let weight = 0;
     const end = Math.min(this.#store.size, handle.window);
@@ -760,6 +772,7 @@ export class QueueCore {
 
   /** Gets that do not wait are refused once all that was put before them is here. */
   #refuse(): void {
+    if (this.#undecided) return;
     for (const getter of this.#impatient) {
       if (this.#isUnderway(getter)) continue;
       this.#impatient.delete(getter);
@@ -819,11 +832,13 @@ export class QueueCore {
     if (counts === undefined) return;
     let held = this.#back.length;
     let places = (this.#base + this.#store.size) | 0;
+    let next = 4;
     for (const handle of this.handles) {
       this.#trim(handle);
       for (const { items } of handle.inFlight) held += items.length;
       for (const items of handle.offers.values()) held += items.length;
-      places = (places + missing(handle)) | 0;
+      const { words, admitted, arrived } = handle;
+      places = (places + (words ? counts[next++]! : admitted) - arrived) | 0;
     }
     let waiting = 0;
     this.#putters.forEach(({ handle, slot, id }) => {
@@ -865,8 +880,9 @@ export class QueueCore {
     const { words } = handle;
     if (!words) return;
     const unoffered = (Atomics.load(words, OFFERED) - handle.offered) | 0;
-    if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);
+    // Between the two words of a count: the second may not have been reached.
     if (Atomics.load(words, BUSY) !== 0) this.#uncounted = true;
+    else if (unoffered > 0) Atomics.sub(this.words, PUTS, unoffered);
   }
 
   /** For tests: what it holds now, to check the invariants with. */

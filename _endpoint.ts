@@ -316,8 +316,13 @@ let closeMethod = prototype?.close;
 
 /** What hears of a started port. */
 export interface PortListener {
-  /** A frame arrived; `text`: as text. */
-  frame(port: OpenPort, frame: Frame, text: boolean): void;
+  /**
+   * A frame arrived; `text`: as text.
+   *
+   * @returns `true`: a caller has something that it should see before the next
+   * frame comes, or its thread may end and take more along.
+   */
+  frame(port: OpenPort, frame: Frame, text: boolean): boolean | void;
   /** The other side is gone; all it posted has been delivered. */
   gone(port: OpenPort): void;
 }
@@ -512,11 +517,11 @@ export class OpenPort {
   };
 
   readonly #onMessage = (event: MessageEvent): void => {
-    this.#receive(event.data);
+    let pause = this.#receive(event.data);
     const take = taker();
     if (take === undefined) return;
     // What is queued behind: to take it costs half of what its event would.
-    for (let i = 0; i < MOST_TAKEN && this.open; i++) {
+    for (let i = 0; i < MOST_TAKEN && this.open && !pause; i++) {
       let taken: { message: unknown } | undefined;
       try {
         taken = take(this.raw);
@@ -524,11 +529,11 @@ export class OpenPort {
         return this.lost(); // as `messageerror`
       }
       if (taken === undefined) return;
-      this.#receive(taken.message);
+      pause = this.#receive(taken.message);
     }
   };
 
-  #receive(data: unknown): void {
+  #receive(data: unknown): boolean | void {
     if (!this.open) scrap(data);
     else if (Array.isArray(data) && data[0] === HELLO) {
       greeted(this, data);
@@ -536,7 +541,7 @@ export class OpenPort {
       this.watch.received++;
       const text = typeof data === "string";
       const frame = text ? parsed(data) : data;
-      if (isFrame(frame)) this.#listener!.frame(this, frame, text);
+      if (isFrame(frame)) return this.#listener!.frame(this, frame, text);
     }
   }
 }
@@ -948,14 +953,24 @@ function proofOfLife(): string | undefined {
     : undefined;
 }
 
+function finds(proof: string): Promise<boolean> {
+  return fetch(proof).then(() => true, () => false);
+}
+
+/** Whether a thread that lives is found; a page may be forbidden to look (CSP), and is told so once. */
+const mayLook = once(async () => {
+  const own = proofOfLife();
+  const may = own !== undefined && await finds(own);
+  if (own !== undefined) URL.revokeObjectURL(own);
+  return may;
+});
+
 /** Looks at a proof of life until the thread says that its lock is held. */
 async function doubt(
   port: OpenPort,
   proof: string,
   stopped: AbortSignal,
 ): Promise<void> {
-  const finds = (address: string) =>
-    fetch(address).then(() => true, () => false);
   let timer: ReturnType<typeof setTimeout> | undefined;
   let wake = ignore;
   stopped.addEventListener("abort", () => {
@@ -967,13 +982,9 @@ async function doubt(
       wake = done;
       timer = setTimeout(done, PROOF_MS);
     });
-    if (stopped.aborted) return;
+    if (stopped.aborted || !await mayLook()) return;
   } while (await finds(proof) && !stopped.aborted);
-  // A page may be forbidden to look: then it does not find its own either.
-  const own = proofOfLife();
-  const may = own !== undefined && await finds(own);
-  if (own !== undefined) URL.revokeObjectURL(own);
-  if (may && !stopped.aborted) await mourn(port, stopped);
+  if (!stopped.aborted) await mourn(port, stopped);
 }
 
 /**

@@ -111,8 +111,10 @@ export function reserve(words: Int32Array, maxsize: number): boolean {
 
 /** Whether `task_done` was called for every item. */
 export function allDone(words: Int32Array): boolean {
-  // In this order: what is done then was all there was a moment later.
-  return Atomics.load(words, DONE) === Atomics.load(words, TAIL);
+  // In this order: what is done then was all there was a moment later. Less
+  // than nothing is left when what was counted as a task was not put after all.
+  const done = Atomics.load(words, DONE);
+  return ((Atomics.load(words, TAIL) - done) | 0) <= 0;
 }
 
 /** Counts one task as done; returns whether there was one. */

@@ -85,7 +85,6 @@ const dropped: FinalizationRegistry<Client> | undefined =
  */
 export class Queue<T = unknown> {
   readonly #client: Client;
-  readonly #maxsize: number;
   private readonly endpoint: symbol = UNCLONEABLE;
 
   static {
@@ -102,10 +101,9 @@ export class Queue<T = unknown> {
     const joinable = this instanceof JoinableQueue;
     if (received) {
       this.#client = received;
-      this.#maxsize = received.maxsize;
       received = undefined;
     } else {
-      this.#maxsize = integer(maxsize, "maxsize", "make a queue");
+      integer(maxsize, "maxsize", "make a queue");
       this.#client = new Owner(maxsize, joinable).localClient();
     }
     dropped?.register(this, this.#client);
@@ -119,7 +117,7 @@ export class Queue<T = unknown> {
 
   /** The most items that the queue holds; 0 or less: any number. */
   get maxsize(): number {
-    return this.#maxsize;
+    return this.#client.maxsize;
   }
 
   /** Whether this handle has been closed. */

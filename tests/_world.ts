@@ -581,3 +581,15 @@ export async function settle(): Promise<void> {
   if (immediate) await new Promise<void>((done) => immediate(done));
   else for (let i = 0; i < 16; i++) await null;
 }
+
+/** Runs something with some operations of `Atomics` changed. */
+export function withAtomics(changed: object, run: () => void): void {
+  const real = globalThis.Atomics;
+  const Atomics = Object.assign(Object.create(real), changed);
+  Object.assign(globalThis, { Atomics });
+  try {
+    run();
+  } finally {
+    Object.assign(globalThis, { Atomics: real });
+  }
+}

@@ -19,7 +19,7 @@ const later = () => new Promise((done) => setTimeout(done, 10));
 function heard(port: OpenPort): unknown[] {
   const all: unknown[] = [];
   port.start({
-    frame: (_, data) => all.push(data),
+    frame: (_, data) => void all.push(data),
     gone: () => {
       all.push("gone");
       port.close();
@@ -116,7 +116,7 @@ test(
     const all = heard(kept);
     // Both messages are there when the first is heard of.
     one.start({ frame: () => two.close(), gone() {} });
-    two.start({ frame: () => all.push("too early"), gone() {} });
+    two.start({ frame: () => void all.push("too early"), gone() {} });
     const raw = inside.give();
     first.post([OBJECT, "close"]);
     second.post([OBJECT, raw], [raw]);

@@ -10,7 +10,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
-import { type Member, numberOf, settle, Token, World } from "./_world.ts";
+import {
+  type Member,
+  numberOf,
+  settle,
+  Token,
+  withAtomics,
+  World,
+} from "./_world.ts";
 import { FREED, GET, ITEMS } from "../_wire.ts";
 import {
   ADMITTED,
@@ -976,18 +983,6 @@ test("Client asks the owner when its copies are ahead of what is claimed", async
 });
 
 type Exchange = [words: Int32Array, at: number, from: number, to: number];
-
-/** Runs something with some operations of `Atomics` changed. */
-function withAtomics(changed: object, run: () => void): void {
-  const real = globalThis.Atomics;
-  const Atomics = Object.assign(Object.create(real), changed);
-  Object.assign(globalThis, { Atomics });
-  try {
-    run();
-  } finally {
-    Object.assign(globalThis, { Atomics: real });
-  }
-}
 
 /** Does something before the next claim of an item, as another thread may at any moment. */
 function beforeClaim(by: () => void, run: () => void): void {

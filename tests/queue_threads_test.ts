@@ -3,6 +3,7 @@ import { type Need, spawnTask, test } from "./_harness.ts";
 import {
   Connection,
   Empty,
+  EOFError,
   Full,
   JoinableQueue,
   OSError,
@@ -120,6 +121,32 @@ for (const noSharedMemory of [false, true]) {
     jobs.close();
     results.close();
   });
+
+  queueTest(
+    "gets that wait together: the first caller ends the thread, and no item of the others is lost",
+    async () => {
+      const n = 20;
+      const q = new Queue<number>();
+      const words = new Int32Array(new SharedArrayBuffer(4));
+      const [here, conn] = Pipe<string>();
+      const run = spawnTask("takeTogetherAndEnd", { q, n, conn, words }, {
+        module,
+      });
+      await here.recv();
+      await q.put_many(Array.from({ length: n }, (_, i) => i));
+      await assertRejects(() => here.recv(), EOFError);
+      await run.worker.terminate();
+      const rest: number[] = [];
+      while (rest.length < n - Atomics.load(words, 0)) {
+        rest.push(await q.get());
+      }
+      assertEquals(rest.at(-1), n - 1);
+      assertEquals(await q.qsize(), 0);
+      here.close();
+      q.close();
+    },
+    ["workers", "shared", "fatal errors"],
+  );
 
   queueTest("Queue loses nothing when a consumer is terminated", async () => {
     const q = new Queue<number>();

@@ -29,6 +29,25 @@ export async function countAll({ q }: { q: Queue<unknown> }): Promise<number> {
   return count;
 }
 
+/** Waits for several items at once, and ends as soon as one of the callers has its own. */
+export async function takeTogetherAndEnd(
+  { q, n, conn, words }: {
+    q: Queue<unknown>;
+    n: number;
+    conn: Connection<unknown>;
+    words: Int32Array;
+  },
+): Promise<void> {
+  for (let i = 0; i < n; i++) {
+    q.get().then(() => {
+      Atomics.add(words, 0, 1);
+      exit();
+    });
+  }
+  await conn.send("waiting");
+  await new Promise(() => {});
+}
+
 /** Puts the numbers `from` to `to`, one by one. */
 export async function produce(
   { q, from, to, name }: {
