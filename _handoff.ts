@@ -18,7 +18,7 @@ import { isBuffer } from "./_wire.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
 export const UNCLONEABLE: unique symbol = Symbol(
-  "an endpoint, which travels only inside pack(), send() and put():",
+  "an endpoint: it travels only in plain objects and arrays, through pack(), send() and put()",
 );
 
 /** The plain description of an endpoint on its way. */

@@ -180,6 +180,8 @@ export class Link implements Endpoint {
   readable: boolean;
   writable: boolean;
   closed = false;
+  /** It was given away. */
+  moved = false;
   /** The peer is gone: nothing can be sent any more. */
   gone = false;
   /** Nothing more will arrive. */
@@ -735,6 +737,7 @@ export class Link implements Endpoint {
     this.#outbox.flush();
     this.#tellTaken();
     const { sibling } = this;
+    this.moved = true;
     this.#leave("the connection was handed over");
     const [first] = this.#sources;
     if (first) {

@@ -129,7 +129,7 @@ export class Connection<In = unknown, Out = In> {
    * ```
    */
   fileno(): number {
-    if (this.#link.closed) throw closed("tell the number");
+    if (this.#link.closed) throw closed("tell the number", this.#link);
     return this.#number;
   }
 
@@ -334,7 +334,7 @@ export class Connection<In = unknown, Out = In> {
       const consume = (message: ByteMessage) => {
         const { length } = message;
         if (view.length < offset + length) {
-          throw new BufferTooShort(message.own());
+          throw new BufferTooShort(message.own(), view.length - offset);
         }
         // It may have been detached meanwhile, which leaves room for nothing.
         if (length > 0) message.copyTo(view, offset);
@@ -505,7 +505,7 @@ export async function wait<C extends Connection<any, any>>(
     if (!link) {
       throw new TypeError("Cannot wait: only connections can be waited for");
     }
-    if (link.closed) throw closed("wait");
+    if (link.closed) throw closed("wait", link);
     return link;
   });
   const ms = duration(timeout, "wait");
@@ -530,7 +530,8 @@ async function readyOf<C>(
     await settle(links);
     if (signal?.aborted) throw signal.reason;
   }
-  if (links.some((link) => link.closed)) throw closed(what);
+  const ended = links.find((link) => link.closed);
+  if (ended) throw closed(what, ended);
   const found = ready();
   if (ms === 0 || found.length > 0) return found;
   const waiter = new Waiter<C[]>();
@@ -551,20 +552,21 @@ async function readyOf<C>(
   }
 }
 
-function closed(what: string): OSError {
-  return new OSError(`Cannot ${what}: handle is closed`);
+function closed(what: string, { moved }: Link): OSError {
+  const why = moved ? ": it was handed over" : "";
+  return new OSError(`Cannot ${what}: handle is closed${why}`);
 }
 
 /** An end that can send. */
 function toSend(link: Link, what: string): Link {
-  if (link.closed) throw closed(what);
+  if (link.closed) throw closed(what, link);
   if (link.writable) return link;
   throw new OSError(`Cannot ${what}: connection is read-only`);
 }
 
 /** An end that can receive. */
 function toReceive(link: Link, what: string): Link {
-  if (link.closed) throw closed(what);
+  if (link.closed) throw closed(what, link);
   if (link.readable) return link;
   throw new OSError(`Cannot ${what}: connection is write-only`);
 }

@@ -31,13 +31,37 @@ export class EOFError extends Error {
 /**
  * A connection or queue cannot do what was asked: it is closed, it works in
  * the other direction only, or a message was longer than allowed.
+ *
+ * @example
+ * ```ts
+ * import { OSError, Pipe } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe();
+ * a.close();
+ * const error = await a.send(1).catch((error) => error);
+ * console.assert(error instanceof OSError);
+ * b.close();
+ * ```
  */
 export class OSError extends Error {
   /** The class name, for checks across realms. */
   override name = "OSError";
 }
 
-/** The other end of the connection has closed or died: nobody will read. */
+/**
+ * The other end of the connection has closed or died: nobody will read.
+ *
+ * @example
+ * ```ts
+ * import { BrokenPipeError, Pipe } from "@ipc/multiprocessing";
+ *
+ * const [a, b] = Pipe();
+ * b.close();
+ * const error = await a.send(1).catch((error) => error);
+ * console.assert(error instanceof BrokenPipeError);
+ * a.close();
+ * ```
+ */
 export class BrokenPipeError extends OSError {
   /** The class name, for checks across realms. */
   override name = "BrokenPipeError";
@@ -72,28 +96,68 @@ export class BufferTooShort extends Error {
    * Keeps the message.
    *
    * @param message The complete bytes message that did not fit.
+   * @param room How many bytes there was room for.
    */
-  constructor(message: Uint8Array<ArrayBuffer>) {
+  constructor(message: Uint8Array<ArrayBuffer>, room?: number) {
+    const fits = room === undefined ? "" : `, there is room for ${room}`;
     super(
-      `Cannot receive into the buffer: the message has ${message.length} bytes`,
+      `Cannot receive into the buffer: the message has ${message.length} bytes${fits}`,
     );
     this.args = [message];
   }
 }
 
-/** A queue had no item within the time allowed. Python's `queue.Empty`. */
+/**
+ * A queue had no item within the time allowed. Python's `queue.Empty`.
+ *
+ * @example
+ * ```ts
+ * import { Empty, Queue } from "@ipc/multiprocessing";
+ *
+ * const q = new Queue();
+ * const error = await q.get({ timeout: 10 }).catch((error) => error);
+ * console.assert(error instanceof Empty);
+ * q.close();
+ * ```
+ */
 export class Empty extends Error {
   /** The class name, for checks across realms. */
   override name = "Empty";
 }
 
-/** A queue had no room within the time allowed. Python's `queue.Full`. */
+/**
+ * A queue had no room within the time allowed. Python's `queue.Full`.
+ *
+ * @example
+ * ```ts
+ * import { Full, Queue } from "@ipc/multiprocessing";
+ *
+ * const q = new Queue<number>(1);
+ * await q.put(1);
+ * const error = await q.put_nowait(2).catch((error) => error);
+ * console.assert(error instanceof Full);
+ * q.close();
+ * ```
+ */
 export class Full extends Error {
   /** The class name, for checks across realms. */
   override name = "Full";
 }
 
-/** The queue has been shut down. Python's `queue.ShutDown` (3.13). */
+/**
+ * The queue has been shut down. Python's `queue.ShutDown` (3.13).
+ *
+ * @example
+ * ```ts
+ * import { Queue, ShutDown } from "@ipc/multiprocessing";
+ *
+ * const q = new Queue<number>();
+ * await q.shutdown();
+ * const error = await q.put(1).catch((error) => error);
+ * console.assert(error instanceof ShutDown);
+ * q.close();
+ * ```
+ */
 export class ShutDown extends Error {
   /** The class name, for checks across realms. */
   override name = "ShutDown";

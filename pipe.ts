@@ -18,14 +18,15 @@ import { Link } from "./_link.ts";
  * @typeParam A What the first end receives.
  * @typeParam B What the second end receives.
  * @param duplex `true`, the default: both ends send and receive. `false`: the
- * first end only receives, the second only sends.
+ * first end only receives, the second only sends; `Pipe<T, never>(false)` types
+ * them so.
  * @returns The two ends.
  *
  * @example
  * ```ts
  * import { Pipe } from "@ipc/multiprocessing";
  *
- * const [receiver, sender] = Pipe<number>(false);
+ * const [receiver, sender] = Pipe<number, never>(false);
  * await sender.send(42);
  * console.assert(await receiver.recv() === 42);
  * sender.close();

@@ -374,6 +374,8 @@ export class Queue<T = unknown> {
    * Closes this handle: it puts and gets no more. What it has put still
    * arrives, puts already called are still delivered, its pending gets reject
    * and lose no item. Other handles notice nothing. Closing again does nothing.
+   * When every handle is closed, nobody can make room any more: puts that wait
+   * for it reject with `OSError` then.
    *
    * @example
    * ```ts

@@ -205,8 +205,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "if (state === -id || state === WANTED) return;",
-    "",
+    "this.#undecided = state === -id || state === WANTED;",
+    "this.#undecided = false;",
     "queue_model",
   ],
   ["_core.ts", "if (state === id) continue;", "", "queue_model"],
@@ -218,8 +218,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_words.ts",
-    "Atomics.load(words, DONE) === Atomics.load(words, TAIL)",
-    "Atomics.load(words, TAIL) === Atomics.load(words, DONE)",
+    "const done = Atomics.load(words, DONE);\n  return ((Atomics.load(words, TAIL) - done) | 0) <= 0;",
+    "const tail = Atomics.load(words, TAIL);\n  return ((tail - Atomics.load(words, DONE)) | 0) <= 0;",
     "queue_model",
   ],
   ["_link.ts", "if (!heard) letGo();", "", "moving"],
@@ -317,7 +317,7 @@ const MUTANTS: Mutant[] = [
   // What is weighed, and what is on its way.
   [
     "_snapshot.ts",
-    "  if (value instanceof Map) return weightOfMany(first(value), value.size);\n",
+    'case "[object Map]":',
     "",
     "connection",
   ],
@@ -586,7 +586,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "replaceLost(descriptor, portsOf(descriptor));",
+    "return movable(descriptor, portsOf(descriptor));",
     "",
     "moving",
     "node",
@@ -635,6 +635,83 @@ const MUTANTS: Mutant[] = [
     "node",
   ],
   ["_snapshot.ts", "if (polluted()) return NOT_PLAIN;", "", "text"],
+  // Between two words.
+  [
+    "_core.ts",
+    "#refuse(): void {\n    if (this.#undecided) return;",
+    "#refuse(): void {",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "if (this.#uncounted && !handle.local) this.changed();",
+    "if (this.#uncounted) this.changed();",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "if (this.#uncounted) this.changed();\n    else this.#admit();",
+    "this.#admit();",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "else if (unoffered > 0) Atomics.sub",
+    "if (unoffered > 0) Atomics.sub",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "(words ? counts[next++]! : admitted) - arrived",
+    "missing(handle)",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "if (getter.underway === UNKNOWN) getter.underway = this.#underway();",
+    "",
+    "queue_torn",
+  ],
+  [
+    "_core.ts",
+    "copied > 0 && copied <= MOST_WINDOW",
+    "copied > 0",
+    "queue_torn",
+  ],
+  [
+    "_client.ts",
+    'for (const { kind } of this.#calls.values()) if (kind === "put") return;',
+    "",
+    "queue",
+  ],
+  [
+    "_client.ts",
+    "undefined && this.#flushed &&",
+    "undefined &&",
+    "queue",
+    "node",
+  ],
+  ["_endpoint.ts", "this.open && !pause", "this.open", "queue_threads", "node"],
+  [
+    "_endpoint.ts",
+    "!Array.isArray(holder) && prototype !== null &&",
+    "!Array.isArray(holder) && prototype !== Object.prototype &&",
+    "moving",
+    "node",
+  ],
+  ["_link.ts", "if (this.#hasRoom()) return DONE;", "", "moving"],
+  [
+    "_link.ts",
+    "else if (closeEvents()) this.#out!.start(this.#crossed);",
+    "",
+    "moving",
+  ],
+  [
+    "_handoff.ts",
+    "restore(copies, places.map(([holder]) => holder));",
+    "",
+    "moving",
+  ],
 ];
 
 const MINUTES = 3;

@@ -996,7 +996,9 @@ handleTest(
     const ends = async (options: Any, why: string) => {
       assertEquals(await outcome(q.put_many(items(), options)), why);
       const there: Any[] = [];
-      while (await q.qsize() > 0) there.push(...await q.get_many(1e6));
+      while (await q.qsize() > 0) {
+        for (const item of await q.get_many(1e6)) there.push(item);
+      }
       assertEquals(there, numbers(0, there.length));
     };
     await ends({ timeout: 1 }, "Full: Cannot put: the queue is full");
@@ -1118,6 +1120,29 @@ handleTest(
     }
     await q.join_thread();
   },
+);
+
+queueTest(
+  "a put whose item closes the handle ends when there is room",
+  async () => {
+    const owner = new Holder();
+    await owner.make("q", 1);
+    const q = await owner.give<Queue<Any>>("q");
+    await q.put(0);
+    const put = q.put({
+      get x() {
+        q.close();
+        return 1;
+      },
+    });
+    await turn();
+    assertEquals(await owner.call("q", "get"), 0);
+    assertEquals(await owner.call("q", "get"), { x: 1 });
+    await put;
+    await q.join_thread();
+    await owner.end();
+  },
+  { needs: ["workers"] },
 );
 
 queueTest(

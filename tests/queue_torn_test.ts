@@ -134,6 +134,7 @@ for (const what of ["get", "join"] as const) {
     up(world, b);
     const shut = b.client.shutdown(false);
     const refused = put(c, 1);
+    for (const call of [waits, refused]) call.catch(() => {}); // looked at later
     up(world, a, b);
     all(world);
     await shut;
@@ -202,4 +203,18 @@ test("a get of several waits for nothing when all that was put is there", async 
   up(world, one, other); // the get first
   down(world, one);
   assertEquals(await outcome(many), [1]);
+});
+
+test("a handle that was idle while two thousand million items went by is sent copies again", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 2 });
+  const [one, idle] = world.members as [Member, Member];
+  idle.handle.ahead = 0x7fff_0000;
+  for (const item of [1, 2, 3]) await put(one, item);
+  up(world, one);
+  const got = idle.client.get(...forever);
+  up(world, idle);
+  const [, , , , claimed, items] = idle.down[0] as unknown[];
+  assertEquals([claimed, items], [1, [1, 2, 3]]);
+  down(world, idle);
+  assertEquals(await got, 1);
 });

@@ -1,7 +1,8 @@
 // What the documentation uses of `@nats-io/transport-node` and `@nats-io/jetstream`, in one process: its
 // code is run without a server.
 
-interface Message {
+/** A message. */
+export interface JsMsg {
   json<T>(): T;
   ack(): void;
   nak(): void;
@@ -21,15 +22,25 @@ export function connect(
   return Promise.resolve({ drain: () => Promise.resolve() });
 }
 
-async function* messages(): AsyncGenerator<Message> {
-  for (let text; (text = published.shift());) {
-    const body = text;
-    yield await Promise.resolve({
-      json: <T>() => JSON.parse(body) as T,
-      ack() {},
-      nak() {},
-    });
+interface Messages extends AsyncIterable<JsMsg> {
+  close(): void;
+}
+
+/** As a real one, it ends only when it is closed. */
+function messages(): Messages {
+  const closed = Promise.withResolvers<void>();
+  async function* take(): AsyncGenerator<JsMsg> {
+    for (let text; (text = published.shift());) {
+      const body = text;
+      yield await Promise.resolve({
+        json: <T>() => JSON.parse(body) as T,
+        ack() {},
+        nak() {},
+      });
+    }
+    await closed.promise;
   }
+  return Object.assign(take(), { close: closed.resolve });
 }
 
 /** What JetStream does. */
@@ -39,7 +50,7 @@ export interface JetStream {
     get(stream: string, consumer: string): Promise<{
       consume(
         options: { max_messages: number },
-      ): Promise<AsyncIterable<Message>>;
+      ): Promise<Messages>;
     }>;
   };
 }
