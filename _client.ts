@@ -584,9 +584,12 @@ export class Client implements Endpoint {
     const words = this.#words;
     const wait = timeout > 0;
     if (words) {
+      // Before the size: what was put before a shutdown is to be got.
+      const state = Atomics.load(words, STATE);
       const none = sizeOf(words) === 0;
-      const state = Atomics.load(words, STATE); // after that: 0 is also the size of what was dropped
-      if (state === DROPPED || (none && state !== OPEN)) {
+      // After it: 0 is also the size of what was dropped.
+      const dropped = Atomics.load(words, STATE) === DROPPED;
+      if (dropped || (none && state !== OPEN)) {
         throw refusal("get", "shutdown");
       }
       if (none && !wait) throw refusal("get", "empty");
@@ -766,25 +769,30 @@ export class Client implements Endpoint {
     this.#forget(call);
   }
 
-  /** Gets that the owner has not heard of yet are served by copies it has posted before, each when the caller before has its item. */
+  /** The first get, if the owner has not heard of it yet, is served by copies that it has posted before; the next one when that caller has its item. */
   #serveByCopies(): void {
-    if (this.#gets === 0) return;
+    const call = this.#firstGet();
+    if (call === undefined) return;
+    const { slot, id, max } = call;
+    if (slot === 0 || this.#claimable(max) === 0) return;
+    // Not if the owner has served it: its answer is on its way.
+    if (!endSlot(this.#mine!, slot, id, -id)) return;
+    const items = this.#claimSeveral(max);
+    // Without a copy: others were faster.
+    const state = Atomics.exchange(this.#mine!, slot, items ? 0 : id);
+    if (state === WANTED) this.#owner.post([FREED], undefined, true);
+    if (items === undefined) return;
+    this.#forget(call);
+    call.settle(call.single ? items[0] : items);
+    if (this.#gets > 0) SENT.then(() => this.#serveByCopies());
+  }
+
+  #firstGet(): Call | undefined {
+    if (this.#gets === 0) return undefined;
     for (const call of this.#calls.values()) {
-      if (call.kind !== "get") continue;
-      const { slot, id, max } = call;
-      if (slot === 0 || this.#claimable(max) === 0) return;
-      // Not if the owner has served it: its answer is on its way.
-      if (!endSlot(this.#mine!, slot, id, -id)) return;
-      const items = this.#claimSeveral(max);
-      // Without a copy: others were faster.
-      const state = Atomics.exchange(this.#mine!, slot, items ? 0 : id);
-      if (state === WANTED) this.#owner.post([FREED], undefined, true);
-      if (items === undefined) return;
-      this.#forget(call);
-      call.settle(call.single ? items[0] : items);
-      if (this.#gets > 0) SENT.then(() => this.#serveByCopies());
-      return;
+      if (call.kind === "get") return call;
     }
+    return undefined;
   }
 
   #addCopies(index: number, items: unknown[], from: number): void {

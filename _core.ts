@@ -225,7 +225,7 @@ export class QueueCore {
   /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
   receive(handle: Handle, frame: Frame, text = false): void {
     const [tag, a, b, c, d] = frame;
-    // In the owner's thread a call of the handle is under way, which `changed` would begin anew.
+    // Not inside a call of the owner's own handle: others would be served in the midst of it.
     if (this.#uncounted && !handle.local) this.changed();
     switch (tag) {
       case PUT:

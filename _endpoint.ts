@@ -319,8 +319,8 @@ export interface PortListener {
   /**
    * A frame arrived; `text`: as text.
    *
-   * @returns `true`: a caller has something that it should see before the next
-   * frame comes, or its thread may end and take more along.
+   * @returns `true`: a caller is to see what it brought before the next one
+   * comes: if the caller ends its thread, what that brings is not lost.
    */
   frame(port: OpenPort, frame: Frame, text: boolean): boolean | void;
   /** The other side is gone; all it posted has been delivered. */

@@ -137,7 +137,8 @@ function set(target: object, key: string, value: unknown): void {
  * they stay open. Endpoints are found in plain objects and arrays, at any
  * depth, and as the value itself. There is no Python counterpart: there,
  * processes inherit endpoints. Post the message at once: Node refuses one with
- * an end whose other side has gone since.
+ * an end whose other side has gone since, and what holds no endpoint is still
+ * the caller's own.
  *
  * @param value The value to hand over.
  * @returns The message and its transfer list: the arguments of `postMessage`.

@@ -66,8 +66,8 @@ import {
   transferOf,
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
-import { DONE, Outbox, weightOf } from "./_outbox.ts";
-import { textOf } from "./_snapshot.ts";
+import { DONE, Outbox } from "./_outbox.ts";
+import { textOf, weigh } from "./_snapshot.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
   BYTES,
@@ -316,7 +316,7 @@ export class Link implements Endpoint {
 
   #sendParcel(value: unknown, transfer?: readonly Transferable[]): void {
     const draft = prepare(value, transfer, this.pipe);
-    const weight = weightOf(value); // which may call getters
+    const weight = weigh(value); // which may call getters
     this.#stillOpen();
     const parcel = draft.commit();
     this.#outbox.pushParcel([PARCEL, parcel.message], parcel.transfer, weight);
@@ -332,9 +332,7 @@ export class Link implements Endpoint {
   /** A message may have getters, which close this end. */
   #stillOpen(): void {
     if (this.#out) return;
-    throw this.closed
-      ? new OSError("Cannot send: handle is closed")
-      : brokenPipe();
+    throw this.closed ? closedError("send", this) : brokenPipe();
   }
 
   /** As long as both are here this end hears of the other without its port. */
@@ -364,8 +362,9 @@ export class Link implements Endpoint {
   }
 
   #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
-    this.start();
-    if (this.#hasRoom()) return DONE; // as it has just heard
+    this.start(); // which may read what was queued: reports, the end
+    this.#stillOpen();
+    if (this.#hasRoom()) return DONE;
     // Room comes for all at once: calls that cannot be aborted wait together.
     const last = this.#sender;
     if (signal === undefined && last && !last.done) return last.promise;
@@ -596,9 +595,10 @@ export class Link implements Endpoint {
       this.#out!.post([LAST]);
       this.#out!.close();
       this.#out = fresh;
-    } else if (closeEvents()) this.#out!.start(this.#crossed);
+    }
     for (const port of this.#sources) if (port !== this.#out) port.close();
     this.#sources = [fresh];
+    if (this.#out !== fresh && closeEvents()) this.#out!.start(this.#crossed);
     fresh.start(this.#reader);
   }
 
@@ -610,11 +610,10 @@ export class Link implements Endpoint {
   readonly #crossed: PortListener = {
     frame: () => {},
     gone: (port) => {
-      const [source] = this.#sources;
-      if (port !== this.#out || source === undefined) return;
       port.close();
-      this.#out = this.#plug(source);
+      this.#out = this.#plug(this.#sources[0]!);
       this.#sources.push(this.#out);
+      this.#lostSome(); // all that was sent there
     },
   };
 
@@ -637,6 +636,7 @@ export class Link implements Endpoint {
   #lostSome(): void {
     this.#forgive();
     this.#messages = this.#weight = 0;
+    this.#inquired = false;
     this.#freeSenders();
   }
 
@@ -723,7 +723,7 @@ export class Link implements Endpoint {
   /** Throws when this end cannot travel, or not through the given pipe. */
   check(through: string | undefined): void {
     if (this.closed) {
-      throw new OSError("Cannot hand over the connection: handle is closed");
+      throw closedError("hand over the connection", this);
     }
     if (through === this.pipe) {
       throw new TypeError(
@@ -843,6 +843,12 @@ function isCounts(
   field: unknown,
 ): field is [messages: number, weight: number, moves: number, peers: number] {
   return Array.isArray(field) && field.length === 4 && field.every(isCount);
+}
+
+/** What any use of a closed end is refused with. */
+export function closedError(what: string, { moved }: Link): OSError {
+  const why = moved ? ": it was handed over" : "";
+  return new OSError(`Cannot ${what}: handle is closed${why}`);
 }
 
 function brokenPipe(): BrokenPipeError {

@@ -50,15 +50,6 @@ export type Post = (
 
 const MOST_ITEMS = 256;
 
-/** A rough size of a value; 0 when it cannot be looked at. */
-export function weightOf(value: unknown): number {
-  try {
-    return weigh(value);
-  } catch {
-    return 0; // A getter that throws, a revoked proxy: posting says so.
-  }
-}
-
 /** Whether the platform's clone of some bytes copies just them. */
 function coversAll({ buffer, length }: Uint8Array): boolean {
   return buffer instanceof ArrayBuffer && buffer.byteLength === length &&
@@ -143,7 +134,7 @@ export class Outbox {
     const copy = tellsProxies ? copyPlain(value) : NOT_PLAIN;
     const copied = copy !== NOT_PLAIN;
     const text = copied && copiedIsText();
-    const weight = copied ? copiedSize() : weightOf(value);
+    const weight = copied ? copiedSize() : weigh(value);
     const frame = [this.#one, copied ? copy : value];
     if (weight >= LIGHT) frame.push(weight);
     this.#post(text ? textOf(frame) : frame, undefined, 1);

@@ -186,22 +186,25 @@ const SAMPLE = 16;
 const MOST_WEIGHT = 2 ** 32;
 let unweighed = 0;
 
-/** A rough size in bytes of a value that is posted by itself. */
+/** A rough size in bytes of a value that is posted by itself; 0 when it cannot be looked at. */
 export function weigh(value: unknown): number {
   unweighed = MOST_WEIGHED;
-  const weight = Math.ceil(weightOf(value));
-  // A class of one's own may have its size say anything.
-  return isCount(weight) ? Math.min(weight, MOST_WEIGHT) : 0;
+  try {
+    const weight = Math.ceil(weightOf(value));
+    // A class of one's own may have its size say anything.
+    return isCount(weight) ? Math.min(weight, MOST_WEIGHT) : 0;
+  } catch {
+    return 0; // A getter that throws, a revoked proxy: posting says so.
+  }
 }
 
 function weightOf(value: unknown): number {
-  unweighed--;
   if (typeof value === "string") return value.length;
   if (typeof value === "bigint") return weightOfInteger(value);
-  if (typeof value !== "object" || value === null || unweighed < 0) return 8;
   if (isBuffer(value) || ArrayBuffer.isView(value)) {
     return value.byteLength >>> 0; // a subclass may have it say anything
   }
+  if (typeof value !== "object" || value === null || unweighed-- <= 0) return 8;
   if (Array.isArray(value)) return weightOfMany(value, value.length);
   // Of whatever realm.
   switch (toString.call(value)) {
@@ -224,24 +227,19 @@ function weightOf(value: unknown): number {
 }
 
 function weightOfInteger(value: bigint): number {
-  // Its digits, a billion bits at most, are made in linear time.
-  return value.toString(16).length >> 1;
+  // To base 16 its digits are made in linear time.
+  return 8 + (value.toString(16).length >> 1);
 }
 
-/** Of an object that may have many fields; the ones that are not looked at weigh as much as the others. */
 function weightOfFields(value: object): number {
-  let weight = 0;
-  let seen = 0;
-  let count = 0;
+  let weight = 16;
   // Not `Object.keys()`: this makes no list.
   for (const key in value) {
-    if (!Object.hasOwn(value, key)) continue;
-    count++;
-    if (unweighed <= 0) continue;
-    weight += key.length + weightOf((value as Record<string, unknown>)[key]);
-    seen++;
+    if (Object.hasOwn(value, key)) {
+      weight += key.length + weightOf((value as Record<string, unknown>)[key]);
+    }
   }
-  return 16 + (seen > 0 ? weight / seen * count : 0);
+  return weight;
 }
 
 function first(parts: Iterable<unknown>): unknown[] {
@@ -252,9 +250,12 @@ function first(parts: Iterable<unknown>): unknown[] {
 
 /** @param parts The first of `count`; a hole weighs nothing. */
 function weightOfMany(parts: unknown[], count: number): number {
-  const seen = Math.min(parts.length, SAMPLE);
+  const most = Math.min(parts.length, SAMPLE);
   let weight = 0;
-  for (let i = 0; i < seen; i++) if (i in parts) weight += weightOf(parts[i]);
+  let seen = 0;
+  for (; seen < most && unweighed >= 0; seen++) {
+    if (seen in parts) weight += weightOf(parts[seen]);
+  }
   return 16 + (seen > 0 ? weight / seen * count : 0);
 }
 

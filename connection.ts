@@ -9,7 +9,7 @@ import { duration, integer, partsOf, signalOf } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
-import { Link, portsOf, settle } from "./_link.ts";
+import { closedError, Link, portsOf, settle } from "./_link.ts";
 import { Waiter } from "./_waiters.ts";
 
 /** Options of a call that waits. */
@@ -129,7 +129,7 @@ export class Connection<In = unknown, Out = In> {
    * ```
    */
   fileno(): number {
-    if (this.#link.closed) throw closed("tell the number", this.#link);
+    if (this.#link.closed) throw closedError("tell the number", this.#link);
     return this.#number;
   }
 
@@ -333,10 +333,8 @@ export class Connection<In = unknown, Out = In> {
       }
       const consume = (message: ByteMessage) => {
         const { length } = message;
-        if (view.length < offset + length) {
-          throw new BufferTooShort(message.own(), view.length - offset);
-        }
-        // It may have been detached meanwhile, which leaves room for nothing.
+        const room = Math.max(0, view.length - offset); // it may have shrunk
+        if (length > room) throw new BufferTooShort(message.own(), room);
         if (length > 0) message.copyTo(view, offset);
         link.recycle(message);
         return length;
@@ -505,7 +503,7 @@ export async function wait<C extends Connection<any, any>>(
     if (!link) {
       throw new TypeError("Cannot wait: only connections can be waited for");
     }
-    if (link.closed) throw closed("wait", link);
+    if (link.closed) throw closedError("wait", link);
     return link;
   });
   const ms = duration(timeout, "wait");
@@ -531,7 +529,7 @@ async function readyOf<C>(
     if (signal?.aborted) throw signal.reason;
   }
   const ended = links.find((link) => link.closed);
-  if (ended) throw closed(what, ended);
+  if (ended) throw closedError(what, ended);
   const found = ready();
   if (ms === 0 || found.length > 0) return found;
   const waiter = new Waiter<C[]>();
@@ -552,21 +550,16 @@ async function readyOf<C>(
   }
 }
 
-function closed(what: string, { moved }: Link): OSError {
-  const why = moved ? ": it was handed over" : "";
-  return new OSError(`Cannot ${what}: handle is closed${why}`);
-}
-
 /** An end that can send. */
 function toSend(link: Link, what: string): Link {
-  if (link.closed) throw closed(what, link);
+  if (link.closed) throw closedError(what, link);
   if (link.writable) return link;
   throw new OSError(`Cannot ${what}: connection is read-only`);
 }
 
 /** An end that can receive. */
 function toReceive(link: Link, what: string): Link {
-  if (link.closed) throw closed(what, link);
+  if (link.closed) throw closedError(what, link);
   if (link.readable) return link;
   throw new OSError(`Cannot ${what}: connection is write-only`);
 }

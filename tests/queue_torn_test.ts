@@ -19,6 +19,7 @@ import {
   OFFERED,
   PUTS,
   SHARED,
+  STATE,
   TAIL,
 } from "../_words.ts";
 
@@ -217,4 +218,26 @@ test("a handle that was idle while two thousand million items went by is sent co
   assertEquals([claimed, items], [1, [1, 2, 3]]);
   down(world, idle);
   assertEquals(await got, 1);
+});
+
+test("a get is not told ShutDown while what was put before the shutdown is there", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 2 });
+  const [getter, other] = world.members as [Member, Member];
+  const real = globalThis.Atomics;
+  let looks = 0;
+  let shut: Promise<void> | undefined;
+  const load: typeof real.load = (...args) => {
+    if (args[0] === world.core.words && args[1] === STATE && ++looks === 2) {
+      put(other, 1);
+      shut = other.client.shutdown(false);
+      up(world, other);
+    }
+    // deno-lint-ignore no-explicit-any
+    return (real.load as any)(...args);
+  };
+  let got: Promise<unknown> | undefined;
+  withAtomics({ load }, () => got = getter.client.get(...forever));
+  all(world);
+  assertEquals(await got, 1);
+  await shut;
 });
