@@ -321,7 +321,7 @@ const MUTANTS: Mutant[] = [
     "",
     "connection",
   ],
-  ["_snapshot.ts", "weight += weightOf(parts[i]);", "", "connection"],
+  ["_snapshot.ts", "weight += weightOf(parts[seen]);", "", "connection"],
   [
     "_snapshot.ts",
     "return isCount(weight) ? Math.min(weight, MOST_WEIGHT) : 0;",
@@ -496,8 +496,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "connection.ts",
-    "if (view.length < offset + length)",
-    "if (view.length <= offset + length)",
+    "if (length > room)",
+    "if (length >= room)",
     "bytes",
   ],
   // Arguments, and what only looks like something else.
@@ -702,7 +702,7 @@ const MUTANTS: Mutant[] = [
   ["_link.ts", "if (this.#hasRoom()) return DONE;", "", "moving"],
   [
     "_link.ts",
-    "else if (closeEvents()) this.#out!.start(this.#crossed);",
+    "if (this.#out !== fresh && closeEvents()) this.#out!.start(this.#crossed);",
     "",
     "moving",
   ],
