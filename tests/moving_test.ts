@@ -944,7 +944,11 @@ test(
     await agent.order("moveTo", "a", { to: "c" });
     assert(await d.poll(null));
     for (let i = 0; i < 129; i++) assertEquals(await b.recv(), i);
-    await b.poll(0); // what it has reported is on its way
+    // What it has reported arrives by way of the mover.
+    for (let i = 0; i < 3; i++) {
+      await agent.call("c", "poll", 0);
+      for (let j = 0; j < 40; j++) await turn();
+    }
     const back = (await d.recv()).conn;
     await back.send("there is room");
     for (let i = 129; i < 255; i++) assertEquals(await b.recv(), i);
