@@ -593,3 +593,25 @@ export function withAtomics(changed: object, run: () => void): void {
     Object.assign(globalThis, { Atomics: real });
   }
 }
+
+/** What `Atomics.compareExchange` is called with. */
+export type Exchange = [
+  words: Int32Array,
+  at: number,
+  from: number,
+  to: number,
+];
+
+/** Does something before the next claim of an item, as another thread may at any moment. */
+export function beforeClaim(by: () => void, run: () => void): void {
+  const real = globalThis.Atomics;
+  let armed = true;
+  const compareExchange = (...args: Exchange) => {
+    if (armed && args[1] === HEAD) {
+      armed = false;
+      by();
+    }
+    return real.compareExchange(...args);
+  };
+  withAtomics({ compareExchange }, run);
+}

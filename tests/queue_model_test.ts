@@ -11,6 +11,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import {
+  beforeClaim,
+  type Exchange,
   type Member,
   numberOf,
   settle,
@@ -981,22 +983,6 @@ test("Client asks the owner when its copies are ahead of what is claimed", async
   const got = one.client.get(0, undefined).catch(({ name }) => name);
   assertEquals(await got, "Empty");
 });
-
-type Exchange = [words: Int32Array, at: number, from: number, to: number];
-
-/** Does something before the next claim of an item, as another thread may at any moment. */
-function beforeClaim(by: () => void, run: () => void): void {
-  const real = globalThis.Atomics;
-  let armed = true;
-  const compareExchange = (...args: Exchange) => {
-    if (armed && args[1] === HEAD) {
-      armed = false;
-      by();
-    }
-    return real.compareExchange(...args);
-  };
-  withAtomics({ compareExchange }, run);
-}
 
 for (const what of ["a get that waits", "copies that come", "the owner"]) {
   test(`QueueCore and Client: another handle is faster than ${what}`, async () => {
