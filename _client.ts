@@ -30,7 +30,7 @@
  *     latest when every handle is closed, ← ENDED size, EOF →.  Owner gone: every call ends in EOFError.
  */
 
-import { type Transferable, turn } from "./_endpoint.ts";
+import { NOTHING } from "./_core.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
   type Descriptor,
@@ -41,8 +41,8 @@ import {
   transferOf,
   unpack,
 } from "./_handoff.ts";
-import { NOTHING } from "./_core.ts";
 import { DONE as SENT } from "./_outbox.ts";
+import { type Transferable, turn } from "./_runtime.ts";
 import { isList, snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter, WaitList } from "./_waiters.ts";
 import {

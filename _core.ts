@@ -17,10 +17,10 @@
  *   frame it asked for is on its way.
  */
 
-import type { Transferable } from "./_endpoint.ts";
 import { Deque } from "./_deque.ts";
-import { type Entry, List } from "./_list.ts";
 import { drop, isParcel, Parcel } from "./_handoff.ts";
+import { type Entry, List } from "./_list.ts";
+import type { Transferable } from "./_runtime.ts";
 import { Odd, plain, weigh } from "./_snapshot.ts";
 import {
   ACCEPT,

@@ -5,14 +5,14 @@
  * refuses to clone them, since each carries a field that cannot be cloned.
  */
 
+import { OSError } from "./errors.ts";
+import { scrap } from "./_port.ts";
 import {
   failedClonesMove,
   isProxy,
   isTransferred,
-  scrap,
   type Transferable,
-} from "./_endpoint.ts";
-import { OSError } from "./errors.ts";
+} from "./_runtime.ts";
 import { isList, isPlain } from "./_snapshot.ts";
 import { isBuffer } from "./_wire.ts";
 

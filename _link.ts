@@ -35,27 +35,6 @@
  * after `close` or `give` no port of this end is open here.
  */
 
-import {
-  adopt,
-  beforeTravel,
-  bytesLimits,
-  closeEvents,
-  hold,
-  isPort,
-  isTransferred,
-  movable,
-  noticed,
-  openChannel,
-  type OpenPort,
-  peerOf,
-  type PortListener,
-  release,
-  settled,
-  startedPortsTravel,
-  type Transferable,
-  travelLoses,
-  turn,
-} from "./_endpoint.ts";
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
 import {
   type Descriptor,
@@ -66,8 +45,31 @@ import {
   transferOf,
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
+import { noticed, peerOf } from "./_locks.ts";
 import { DONE, Outbox } from "./_outbox.ts";
-import { textOf, weigh } from "./_snapshot.ts";
+import {
+  adopt,
+  beforeTravel,
+  isPort,
+  movable,
+  openChannel,
+  type OpenPort,
+  type PortListener,
+} from "./_port.ts";
+import {
+  bytesLimits,
+  closeEvents,
+  hold,
+  isTransferred,
+  release,
+  settled,
+  startedPortsTravel,
+  type Transferable,
+  travelLoses,
+  turn,
+} from "./_runtime.ts";
+import { weigh } from "./_snapshot.ts";
+import { textOf } from "./_text.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
   BYTES,

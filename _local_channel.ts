@@ -1,10 +1,10 @@
 /**
  * A message channel within one isolate, for edge runtimes that have none, or
  * one that transfers nothing and loses what is queued when it closes: what
- * `_endpoint.ts` uses of the platform's, and no more.
+ * `_port.ts` uses of the platform's, and no more.
  */
 
-import type { Transferable } from "./_endpoint.ts";
+import type { Transferable } from "./_runtime.ts";
 const { setImmediate } = globalThis as unknown as {
   setImmediate?: (run: () => void) => unknown;
 };

@@ -10,20 +10,15 @@
  * goes on only after all that was pushed before has been posted.
  */
 
-import {
-  bytesLimits,
-  spell,
-  tellsProxies,
-  type Transferable,
-} from "./_endpoint.ts";
+import { bytesLimits, tellsProxies, type Transferable } from "./_runtime.ts";
 import {
   copiedIsText,
   copiedSize,
   copyPlain,
   NOT_PLAIN,
-  textOf,
   weigh,
 } from "./_snapshot.ts";
+import { spell, textOf } from "./_text.ts";
 import { BYTES, isBuffer, PACKED } from "./_wire.ts";
 
 /** The promise of a message that has been pushed: who awaits it goes on when it has been posted. */

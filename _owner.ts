@@ -5,20 +5,18 @@
 
 import { Client, type OwnerPort } from "./_client.ts";
 import { Handle, NOTHING, QueueCore } from "./_core.ts";
+import { type Descriptor, malformed } from "./_handoff.ts";
+import { peerOf } from "./_locks.ts";
+import { Outbox, type Post } from "./_outbox.ts";
+import { adopt, isPort, openChannel, type OpenPort } from "./_port.ts";
 import {
-  adopt,
-  isPort,
   isTransferred,
-  openChannel,
-  type OpenPort,
-  peerOf,
   sharedWords,
   type Transferable,
   uniqueName,
-} from "./_endpoint.ts";
-import { type Descriptor, malformed } from "./_handoff.ts";
-import { Outbox, type Post } from "./_outbox.ts";
-import { stored, textOf } from "./_snapshot.ts";
+} from "./_runtime.ts";
+import { stored } from "./_snapshot.ts";
+import { textOf } from "./_text.ts";
 import {
   EOF,
   type Frame,

@@ -9,7 +9,7 @@
  * text.
  */
 
-import { isProxy } from "./_endpoint.ts";
+import { isProxy } from "./_runtime.ts";
 import { isBuffer, isCount } from "./_wire.ts";
 
 /** What {@linkcode Snapshot.copy} returns for anything that is not plain data. */
@@ -46,16 +46,6 @@ export function copiedSize(): number {
 /** Whether JSON gives the last copy back as it is, and is worth it. */
 export function copiedIsText(): boolean {
   return odd <= MOST_FRACTIONS && size <= MOST_TEXT;
-}
-
-/** A frame that consists of what JSON gives back as it is, as text; not where someone has taught all lists, or all objects, to tell JSON something else, nor what is too long for a string. */
-export function textOf(frame: unknown[]): string | unknown[] {
-  if ("toJSON" in Array.prototype) return frame;
-  try {
-    return JSON.stringify(frame);
-  } catch {
-    return frame;
-  }
 }
 
 /**

@@ -5,8 +5,8 @@
  * thread alive.
  */
 
-import { after, hold, keepRequest, release } from "./_endpoint.ts";
 import { List } from "./_list.ts";
+import { after, hold, keepRequest, release } from "./_runtime.ts";
 
 /** Why a waiting call is to be given up. */
 export type GiveUp = "timeout" | "abort";

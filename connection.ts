@@ -4,12 +4,12 @@
  * @module
  */
 
-import type { Transferable } from "./_endpoint.ts";
 import { duration, integer, partsOf, signalOf } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
 import { closedError, Link, portsOf, settle } from "./_link.ts";
+import type { Transferable } from "./_runtime.ts";
 import { Waiter } from "./_waiters.ts";
 
 /** Options of a call that waits. */

@@ -13,7 +13,7 @@ export {
 } from "./connection.ts";
 export * from "./errors.ts";
 export { Pipe } from "./pipe.ts";
-export type { Transferable } from "./_endpoint.ts";
+export type { Transferable } from "./_runtime.ts";
 export { pack, unpack } from "./_handoff.ts";
 export {
   type GetOptions,

@@ -5,8 +5,9 @@
  */
 
 import { type Connection, connection } from "./connection.ts";
-import { openChannel, uniqueName } from "./_endpoint.ts";
 import { Link } from "./_link.ts";
+import { openChannel } from "./_port.ts";
+import { uniqueName } from "./_runtime.ts";
 
 /**
  * Makes a pipe and returns its two ends.

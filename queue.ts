@@ -4,7 +4,6 @@
  * @module
  */
 
-import { noticed, type Transferable } from "./_endpoint.ts";
 import {
   duration,
   integer,
@@ -16,7 +15,9 @@ import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
 import { OSError, ShutDown } from "./errors.ts";
 import { register, UNCLONEABLE } from "./_handoff.ts";
+import { noticed } from "./_locks.ts";
 import { clientFrom, Owner, portsOf } from "./_owner.ts";
+import type { Transferable } from "./_runtime.ts";
 
 /** Options of a call that may wait for items or room. */
 export interface QueueOptions {

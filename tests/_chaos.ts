@@ -9,9 +9,9 @@ import {
   Pipe,
   Queue,
 } from "../mod.ts";
-import { force, startedPortsTravel } from "../_endpoint.ts";
-import { Random } from "./_random.ts";
+import { force, startedPortsTravel } from "../_runtime.ts";
 import { allSettled, forgetPending } from "./_pending.ts";
+import { Random } from "./_random.ts";
 import { callsOfEnded, spawnTask, type Task } from "./_spawn.ts";
 import type { Fate, Marks } from "./workers/chaos_tasks.ts";
 

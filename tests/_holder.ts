@@ -1,8 +1,8 @@
 // A worker that holds queues and other endpoints by name, told from here what to call.
 
 import { type Connection, OSError, Pipe } from "../mod.ts";
+import { force } from "../_runtime.ts";
 import { spawnTask, type Task, test, type TestOptions } from "./_harness.ts";
-import { force } from "../_endpoint.ts";
 
 /** The tasks that use queues. */
 export const QUEUE_TASKS: URL = new URL(

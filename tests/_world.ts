@@ -6,14 +6,13 @@
 // `check()` asserts the invariants at the head of `_core.ts`, and where each item is.
 
 import { assert, assertEquals } from "@std/assert";
-import { runtime } from "./_runtime.ts";
 import { Client, type OwnerPort } from "../_client.ts";
 import { Handle, QueueCore } from "../_core.ts";
-import type { Entry, List } from "../_list.ts";
 import { drop, Parcel, register } from "../_handoff.ts";
-import type { OpenPort } from "../_endpoint.ts";
+import type { Entry, List } from "../_list.ts";
 import { DONE as SENT } from "../_outbox.ts";
 import { remoteClient } from "../_owner.ts";
+import type { OpenPort } from "../_port.ts";
 import { plain, stored } from "../_snapshot.ts";
 import {
   ANSWER,
@@ -43,6 +42,7 @@ import {
   STATE,
   TAIL,
 } from "../_words.ts";
+import { runtime } from "./_runtime.ts";
 
 /** An endpoint that is a name, and counts where it is alive. */
 export class Token {

@@ -3,12 +3,8 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Client } from "../_client.ts";
-import { force, openChannel, type OpenPort } from "../_endpoint.ts";
-import { Link } from "../_link.ts";
-import { remoteClient } from "../_owner.ts";
-import * as wire from "../_wire.ts";
-import { HANDLE_WORDS, QUEUE_WORDS } from "../_words.ts";
 import { connection } from "../connection.ts";
+import { Link } from "../_link.ts";
 import {
   type Connection,
   Empty,
@@ -19,6 +15,11 @@ import {
   Queue,
   unpack,
 } from "../mod.ts";
+import { remoteClient } from "../_owner.ts";
+import { openChannel, type OpenPort } from "../_port.ts";
+import { force } from "../_runtime.ts";
+import * as wire from "../_wire.ts";
+import { HANDLE_WORDS, QUEUE_WORDS } from "../_words.ts";
 import { Random, scale, seed, test } from "./_harness.ts";
 import { Holder, outcome } from "./_holder.ts";
 

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { liveHolds, livePorts } from "../_endpoint.ts";
 import {
   BrokenPipeError,
   type Connection,
@@ -8,6 +7,7 @@ import {
   Pipe,
   Queue,
 } from "../mod.ts";
+import { liveHolds, livePorts } from "../_runtime.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { runChild } from "./_child.ts";
 import { scale, spawn, spawnTask, test } from "./_harness.ts";

@@ -7,15 +7,6 @@ import {
   assertThrows,
 } from "@std/assert";
 import {
-  force,
-  openChannel,
-  type OpenPort,
-  replaceLost,
-  startedPortsTravel,
-  travelLoses,
-  turn,
-} from "../_endpoint.ts";
-import {
   BrokenPipeError,
   EOFError,
   OSError,
@@ -25,10 +16,12 @@ import {
   unpack,
 } from "../mod.ts";
 import type { Connection } from "../mod.ts";
+import { openChannel, type OpenPort, replaceLost } from "../_port.ts";
+import { force, startedPortsTravel, travelLoses, turn } from "../_runtime.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { Random, scale, seed, spawnTask, test } from "./_harness.ts";
-import { local } from "./_local.ts";
 import type { TestOptions } from "./_harness.ts";
+import { local } from "./_local.ts";
 import { receiveNumber, work } from "./_numbers.ts";
 
 // deno-lint-ignore no-explicit-any

@@ -1,7 +1,7 @@
 // `deno task mutants`: single-line faults put into the published files, one at a time, in a copy; the named
 // test files have to notice each. Arguments choose mutants by number. Ends with
-// "mutants: N caught, M survived". What only browsers run (Web Locks: `keep`, `noticed` and their like in
-// `_endpoint.ts`) is not among them.
+// "mutants: N caught, M survived". What only browsers run (`_locks.ts`, and `keep` and its like in `_port.ts`)
+// is not among them.
 
 import { findNode, NODE_HOOK, ROOT } from "./_tools.ts";
 
@@ -224,13 +224,13 @@ const MUTANTS: Mutant[] = [
   ],
   ["_link.ts", "if (!heard) letGo();", "", "moving"],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "if (!startedPortsTravel() && !this.#receiveQueued()) return;",
     "",
     "moving",
   ],
   [
-    "_snapshot.ts",
+    "_text.ts",
     'if ("toJSON" in Array.prototype) return frame;',
     "",
     "text",
@@ -304,15 +304,15 @@ const MUTANTS: Mutant[] = [
     "queue_model",
   ],
   // An end that nobody held when its other side's thread ended; waits of requests; what has classes of its own.
-  ["_endpoint.ts", "port.dead = gone;", "", "moving", "node"],
+  ["_port.ts", "port.dead = gone;", "", "moving", "node"],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "if (closesOnce()) {\n    owned.add(raw);",
     "if (closesOnce()) {",
     "fuzz",
     "node",
   ],
-  ["_endpoint.ts", "workerThreads?.MessagePort ?? ", "", "lifetime", "node"],
+  ["_runtime.ts", "workerThreads?.MessagePort ?? ", "", "lifetime", "node"],
   ["_link.ts", "if (link.#skips) link.start();", "", "bytes"],
   // What is weighed, and what is on its way.
   [
@@ -459,31 +459,31 @@ const MUTANTS: Mutant[] = [
   ["_waiters.ts", "this.#disarm?.();", "", "poll_wait"],
   ["_waiters.ts", "this.list?.remove(this);", "", "connection"],
   [
-    "_endpoint.ts",
+    "_runtime.ts",
     "if (--holds > 0) return;",
     "if (--holds > 1) return;",
     "lifetime",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "} else if (this.dead) {",
     "} else if (this.dead && !this.dead) {",
     "moving",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "&& watch.received === twin.posted;",
     ";",
     "moving",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "twin.watch.received === posted &&",
     "",
     "connection",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     `if (closeEvents()) raw.addEventListener("close", this.lost);`,
     "",
     "lifetime",
@@ -571,14 +571,14 @@ const MUTANTS: Mutant[] = [
   ],
   // Node refuses ports whose other side is gone.
   [
-    "_endpoint.ts",
+    "_port.ts",
     "replaceLost(frame, transfer);",
     "",
     "moving",
     "node",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "if (port) (holder as Record<string, unknown>)[key] = port;",
     "",
     "moving",
@@ -614,21 +614,21 @@ const MUTANTS: Mutant[] = [
     "moving",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "if (!this.open) scrap(data);",
     "if (!this.open);",
     "endpoint",
   ],
-  ["_endpoint.ts", "timer = left > FOREVER", "timer = left < 0", "poll_wait"],
+  ["_runtime.ts", "timer = left > FOREVER", "timer = left < 0", "poll_wait"],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "return this.lost(); // as `messageerror`",
     "return;",
     "endpoint",
     "node",
   ],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "this.#receive(message);",
     "",
     "endpoint",
@@ -691,9 +691,9 @@ const MUTANTS: Mutant[] = [
     "queue",
     "node",
   ],
-  ["_endpoint.ts", "this.open && !pause", "this.open", "queue_threads", "node"],
+  ["_port.ts", "this.open && !pause", "this.open", "queue_threads", "node"],
   [
-    "_endpoint.ts",
+    "_port.ts",
     "!Array.isArray(holder) && prototype !== null &&",
     "!Array.isArray(holder) && prototype !== Object.prototype &&",
     "moving",

@@ -4,12 +4,12 @@ import {
   assertRejects,
   assertStrictEquals,
 } from "@std/assert";
+import { Connection, EOFError, OSError, Pipe } from "../mod.ts";
+import { liveHolds } from "../_runtime.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
 import { Clock } from "./_clock.ts";
 import { scale, spawnTask, test, wait } from "./_harness.ts";
 import { uncounted } from "./_pending.ts";
-import { Connection, EOFError, OSError, Pipe } from "../mod.ts";
-import { liveHolds } from "../_endpoint.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;

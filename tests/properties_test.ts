@@ -4,8 +4,8 @@
 
 import type FastCheck from "fast-check";
 import { assertEquals } from "@std/assert";
-import { force } from "../_endpoint.ts";
 import { type Connection, Pipe, Queue } from "../mod.ts";
+import { force } from "../_runtime.ts";
 import { Agent } from "./_agent.ts";
 import { scale, seed, test, type TestOptions } from "./_harness.ts";
 import { Holder, queueTest } from "./_holder.ts";

@@ -20,9 +20,9 @@ import {
   Queue,
   ShutDown,
 } from "../mod.ts";
-import { liveHolds, livePorts, turn } from "../_endpoint.ts";
-import { Holder, isPending, numbers, outcome, queueTest } from "./_holder.ts";
+import { liveHolds, livePorts, turn } from "../_runtime.ts";
 import { test, type TestOptions } from "./_harness.ts";
+import { Holder, isPending, numbers, outcome, queueTest } from "./_holder.ts";
 
 // deno-lint-ignore no-explicit-any
 type Any = any;

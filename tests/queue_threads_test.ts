@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Need, spawnTask, test } from "./_harness.ts";
 import {
   Connection,
   Empty,
@@ -13,7 +12,8 @@ import {
   ShutDown,
   unpack,
 } from "../mod.ts";
-import { force } from "../_endpoint.ts";
+import { force } from "../_runtime.ts";
+import { type Need, spawnTask, test } from "./_harness.ts";
 
 const module = new URL("./workers/queue_tasks.ts", import.meta.url);
 

@@ -4,9 +4,9 @@
 // them, by their first words ("messages", "items", "pipes", "workers", "dropped").
 
 import { type Connection, Pipe, Queue } from "../mod.ts";
-import { liveHolds, livePorts } from "../_endpoint.ts";
-import { scale } from "./_random.ts";
+import { liveHolds, livePorts } from "../_runtime.ts";
 import { allSettled } from "./_pending.ts";
+import { scale } from "./_random.ts";
 import { callsOfEnded, spawnTask } from "./_spawn.ts";
 
 // deno-lint-ignore no-explicit-any

@@ -1,10 +1,11 @@
 // What is plain travels as text, and shares posts: it has to arrive as structuredClone would give it.
 
 import { assert, assertEquals } from "@std/assert";
-import { Random, seed, test } from "./_harness.ts";
 import { Pipe, type Queue } from "../mod.ts";
-import { textOf, weigh } from "../_snapshot.ts";
+import { weigh } from "../_snapshot.ts";
+import { textOf } from "../_text.ts";
 import { Agent } from "./_agent.ts";
+import { Random, seed, test } from "./_harness.ts";
 import { Holder } from "./_holder.ts";
 
 function leaf(random: Random): unknown {

@@ -1,9 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { force, openChannel, type OpenPort } from "../_endpoint.ts";
-import { Link } from "../_link.ts";
-import * as wire from "../_wire.ts";
 import { connection } from "../connection.ts";
+import { Link } from "../_link.ts";
 import { type Connection, EOFError, pack, Pipe, unpack } from "../mod.ts";
+import { openChannel, type OpenPort } from "../_port.ts";
+import { force } from "../_runtime.ts";
+import * as wire from "../_wire.ts";
 import { Random, scale, seed, test } from "./_harness.ts";
 import { local } from "./_local.ts";
 

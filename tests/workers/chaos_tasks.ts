@@ -2,7 +2,7 @@
 
 import type { Connection, Queue } from "../../mod.ts";
 import { Empty, Full, OSError, ShutDown } from "../../mod.ts";
-import { force } from "../../_endpoint.ts";
+import { force } from "../../_runtime.ts";
 import { Random } from "../_random.ts";
 import { exit } from "../_worker.ts";
 

@@ -2,7 +2,7 @@
 
 import type { Queue } from "../../mod.ts";
 import { Empty, Full, ShutDown } from "../../mod.ts";
-import { force } from "../../_endpoint.ts";
+import { force } from "../../_runtime.ts";
 import { Random } from "../_random.ts";
 
 /** A call: between two readings of a counter that all threads share. */

@@ -2,7 +2,7 @@
 
 import type { Connection } from "../../mod.ts";
 import { EOFError, Pipe, Queue, unpack } from "../../mod.ts";
-import { force, liveHolds, travelLoses, turn } from "../../_endpoint.ts";
+import { force, liveHolds, travelLoses, turn } from "../../_runtime.ts";
 import { work } from "../_numbers.ts";
 import { exit, inbox, nextMessage, post } from "../_worker.ts";
 

@@ -7,9 +7,9 @@ import {
   Queue,
   ShutDown,
 } from "../../mod.ts";
-import { force } from "../../_endpoint.ts";
-import { exit } from "../_worker.ts";
+import { force } from "../../_runtime.ts";
 import type { Order } from "../_holder.ts";
+import { exit } from "../_worker.ts";
 
 /** Gets until the queue is shut down; returns what it got. */
 export async function drain(

@@ -1,11 +1,8 @@
 // One port, and what a runtime may do with it.
 
 import { assertEquals } from "@std/assert";
-import {
-  openChannel,
-  type OpenPort,
-  startedPortsTravel,
-} from "../_endpoint.ts";
+import { openChannel, type OpenPort } from "../_port.ts";
+import { startedPortsTravel } from "../_runtime.ts";
 import { OBJECT } from "../_wire.ts";
 import { test } from "./_harness.ts";
 import { builtin } from "./_runtime.ts";
@@ -87,7 +84,7 @@ test("OpenPort is lost with a message that cannot be read", async () => {
   };
   try {
     // One that has not looked yet how messages are taken.
-    const url = new URL("../_endpoint.ts?unreadable", import.meta.url);
+    const url = new URL("../_port.ts?unreadable", import.meta.url);
     const fresh = await import(url.href);
     const [near, far] = fresh.openChannel();
     unreadable = near.raw;
