@@ -30,6 +30,7 @@
  *     latest when every handle is closed, ← ENDED size, EOF →.  Owner gone: every call ends in EOFError.
  */
 
+import { Copies } from "./_copies.ts";
 import { NOTHING } from "./_core.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
@@ -70,7 +71,6 @@ import {
 import {
   ADMITTED,
   allDone,
-  BACK,
   BELL,
   BUSY,
   DROPPED,
@@ -79,11 +79,8 @@ import {
   FIRST_SLOT,
   GOT,
   HANDLE_WORDS,
-  HEAD,
-  HITS,
   JOINERS,
   LAST_RECEIVED,
-  MISSES,
   OFFERED,
   OPEN,
   PUTS,
@@ -154,13 +151,9 @@ export class Client implements Endpoint {
   /** Gets that wait at the owner: later ones line up behind them. */
   #gets = 0;
   #freeSlots: number[] = [];
-  // Copies of items that may be claimed; the first is item number `#index`.
-  #copies: unknown[] = [];
-  #index = 0;
-  #at = 0;
+  readonly #copies: Copies | undefined;
+  /** The owner has been asked for more copies. */
   #askedMore = false;
-  /** Items that the owner handed over since copies were last found claimed. */
-  #served = 0;
   /** Calls with a draft: later puts line up behind them. */
   #drafts = 0;
   /** Calls of `put_many` under way. */
@@ -185,7 +178,8 @@ export class Client implements Endpoint {
     this.joinable = joinable;
     this.#words = words;
     this.#mine = mine;
-    if (mine) {
+    if (words && mine) {
+      this.#copies = new Copies(words, mine, () => this.#ring());
       for (let i = HANDLE_WORDS - 1; i >= FIRST_SLOT; i--) {
         this.#freeSlots.push(i);
       }
@@ -487,80 +481,23 @@ export class Client implements Endpoint {
       this.#ring();
       return item instanceof Parcel ? unpack(item.message) : item;
     }
-    if (this.#claimCopies(1) === 0) return NOTHING;
-    const at = this.#at - 1;
-    const copy = this.#copies[at];
-    this.#copies[at] = undefined; // the caller's alone from now on
+    const copies = this.#copies;
+    if (copies === undefined) return NOTHING;
+    const copy = copies.claim();
+    if (copy !== NOTHING) this.#askMore(copies);
     return copy;
   }
 
   /** Claims the next items, up to `max`; `undefined`: the owner has to be asked. */
   #claimSeveral(max: number): unknown[] | undefined {
-    const count = this.#claimCopies(max);
-    return count > 0
-      ? this.#copies.slice(this.#at - count, this.#at)
-      : undefined;
+    const items = this.#copies?.claimSeveral(max);
+    if (items) this.#askMore(this.#copies!);
+    return items;
   }
 
-  /** Claims the next copies, as many as `#claimable` says. */
-  #claimCopies(max: number): number {
-    let count: number;
-    while ((count = this.#claimable(max)) > 0) {
-      const words = this.#words!;
-      const index = this.#index;
-      const next = (index + count) | 0;
-      const mine = this.#mine!;
-      mine[BUSY] = 1;
-      const claims =
-        Atomics.compareExchange(words, HEAD, index, next) === index;
-      if (claims) Atomics.add(words, GOT, count);
-      Atomics.store(mine, BUSY, 0);
-      this.#ring();
-      if (claims) {
-        this.#at += count;
-        this.#index = next;
-        this.#claimed(count);
-        return count;
-      }
-    }
-    return 0;
-  }
-
-  /** How many of up to `max` items can be claimed here: `max`, or all that there are; else 0. */
-  #claimable(max: number): number {
-    const words = this.#words;
-    if (this.#at === this.#copies.length || Atomics.load(words!, BACK) > 0) {
-      return 0;
-    }
-    const behind = (Atomics.load(words!, HEAD) - this.#index) | 0;
-    if (behind < 0) return 0;
-    let left = this.#copies.length - this.#at;
-    if (behind > 0) { // others were faster, or the owner served a get with them
-      const missed = Math.min(behind, left) - this.#served;
-      if (missed > 0) Atomics.add(this.#mine!, MISSES, missed);
-      this.#served = 0;
-      this.#at += behind;
-      this.#index = (this.#index + behind) | 0;
-      left -= behind;
-      if (left <= 0) {
-        this.#dropCopies();
-        return 0;
-      }
-    }
-    if (left >= max) return max;
-    const there = (Atomics.load(words!, TAIL) - this.#index) | 0;
-    return there > left ? 0 : left;
-  }
-
-  #dropCopies(): void {
-    this.#copies = [];
-    this.#at = 0;
-  }
-
-  /** After a claim: the owner may be asked for more. */
-  #claimed(count: number): void {
-    Atomics.add(this.#mine!, HITS, count);
-    if (this.#askedMore || this.#at * 2 < this.#copies.length) return;
+  /** After a claim. */
+  #askMore(copies: Copies): void {
+    if (this.#askedMore || !copies.low) return;
     this.#askedMore = true;
     this.#owner.post([MORE], undefined, true);
   }
@@ -734,7 +671,8 @@ export class Client implements Endpoint {
     parcels: unknown,
   ): void {
     if (items.length > claimed) {
-      this.#addCopies(first, items, claimed);
+      this.#askedMore = false;
+      this.#copies?.add(first, items.slice(claimed));
     }
     if (this.#words) {
       Atomics.store(this.#mine!, SEEN, (first + items.length - claimed) | 0);
@@ -748,8 +686,7 @@ export class Client implements Endpoint {
     }
     if (this.#words) {
       const mine = this.#mine!;
-      this.#served += claimed;
-      Atomics.add(mine, HITS, claimed);
+      this.#copies!.served(claimed);
       mine[BUSY] = 1;
       Atomics.store(mine, LAST_RECEIVED, seq);
       Atomics.add(this.#words, GOT, claimed);
@@ -774,7 +711,7 @@ export class Client implements Endpoint {
     const call = this.#firstGet();
     if (call === undefined) return;
     const { slot, id, max } = call;
-    if (slot === 0 || this.#claimable(max) === 0) return;
+    if (slot === 0 || this.#copies!.claimable(max) === 0) return;
     // Not if the owner has served it: its answer is on its way.
     if (!endSlot(this.#mine!, slot, id, -id)) return;
     const items = this.#claimSeveral(max);
@@ -793,19 +730,6 @@ export class Client implements Endpoint {
       if (call.kind === "get") return call;
     }
     return undefined;
-  }
-
-  #addCopies(index: number, items: unknown[], from: number): void {
-    this.#askedMore = false;
-    const left = this.#copies.length - this.#at;
-    const follow = left > 0 && ((this.#index + left) | 0) === index;
-    if (follow) {
-      this.#copies = this.#copies.slice(this.#at).concat(items.slice(from));
-    } else {
-      this.#copies = items.slice(from);
-      this.#index = index;
-    }
-    this.#at = 0;
   }
 
   // --- Questions ---------------------------------------------------------------------
@@ -884,7 +808,7 @@ export class Client implements Endpoint {
       if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
       this.#end(call, refusal("get", "cancelled"));
     }
-    this.#dropCopies();
+    this.#copies?.drop();
     this.#owner.post([CLOSE]);
   }
 
@@ -947,21 +871,18 @@ export class Client implements Endpoint {
       this.#end(call, refusal(call.kind, "gone"));
     }
     this.#joining.failAll(() => refusal("join the thread", "gone"));
-    this.#dropCopies();
+    this.#copies?.drop();
     this.#closePort();
   }
 
   /** For tests: what decides its next steps. */
-  inspect(): [Map<number, Call>, unknown[], number, number, ...unknown[]] {
+  inspect(): [Map<number, Call>, Copies | undefined, ...unknown[]] {
     return [
       this.#calls,
       this.#copies,
-      this.#index,
-      this.#at,
       this.#gets,
       this.#freeSlots,
       this.#askedMore,
-      this.#served,
       this.#flushed,
       this.#portClosed,
       this.#gone,

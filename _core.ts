@@ -18,8 +18,14 @@
  */
 
 import { Deque } from "./_deque.ts";
+import {
+  type Call,
+  FIRST_WINDOW,
+  type Handle,
+  type Numbered,
+} from "./_handle.ts";
 import { drop, isParcel, Parcel } from "./_handoff.ts";
-import { type Entry, List } from "./_list.ts";
+import { List } from "./_list.ts";
 import type { Transferable } from "./_runtime.ts";
 import { Odd, plain, weigh } from "./_snapshot.ts";
 import {
@@ -54,13 +60,9 @@ import {
   DROPPED,
   endSlot,
   finishTask,
-  FIRST_SLOT,
   GOT,
   HEAD,
-  HITS,
   JOINERS,
-  LAST_RECEIVED,
-  MISSES,
   OFFERED,
   OPEN,
   POSTED,
@@ -75,43 +77,12 @@ import {
   WANTED,
 } from "./_words.ts";
 
-const FIRST_WINDOW = 16;
-const MOST_WINDOW = 1024;
 /** After so many new items, copies are posted to those who keep up. */
 const PUSH_STEP = 32;
 /** The most bytes of copies that are posted ahead in one frame. */
 const WINDOW_WEIGHT = 64 * 1024;
 /** An item whose size is not known counts as this much. */
 const UNKNOWN_WEIGHT = 64;
-
-/** An item and its number. */
-interface Numbered {
-  index: number;
-  item: unknown;
-}
-
-/** Items that were posted to a handle and have not reached a caller yet. */
-interface Delivery {
-  seq: number;
-  /** Of the get that they are for. */
-  id: number;
-  items: Numbered[];
-}
-
-/** A call of a handle that waits here: a get, a put or a join. */
-interface Call extends Entry {
-  handle: Handle;
-  id: number;
-  slot: number;
-  wait: boolean;
-  /** Of a get: the most items. */
-  max: number;
-  /** What handles had posted when it came, and has not arrived yet. */
-  underway: Map<Handle, number> | undefined;
-  /** Of a put; none: keeps a place. */
-  items: unknown[];
-  stored: number;
-}
 
 /** What {@linkcode QueueCore.take} returns when nothing can be claimed. */
 export const NOTHING: unique symbol = Symbol("nothing");
@@ -129,58 +100,6 @@ export interface CoreState {
   joiners: List<Call>;
   impatient: Set<Call>;
   fresh: number;
-}
-
-type Send = (
-  frame: unknown[],
-  transfer?: Transferable[],
-  text?: boolean,
-) => void;
-
-/** What the owner knows of one handle. */
-export class Handle {
-  /** Posts a frame to the handle; `text`: JSON keeps everything in it. */
-  readonly send: Send;
-  /** Its shared words; `undefined` without shared memory. */
-  readonly words: Int32Array | undefined;
-  /** In the owner's thread: gets no copies ahead, and items as they are. */
-  readonly local: boolean;
-  closed = false;
-  /** Without words: what it has been admitted to put, kept here. */
-  admitted = 0;
-  /** Put items that have come in. */
-  arrived = 0;
-  /** The last delivery. */
-  seq = 0;
-  inFlight: Delivery[] = [];
-  /** Items with endpoints, for gets that have not said that they still want them. */
-  readonly offers: Map<number, Numbered[]> = new Map();
-  /** Its calls that wait. */
-  readonly calls: Map<number, Call> = new Map();
-  /** Waiting puts that have come in. */
-  offered = 0;
-  /** Those of them that still wait. */
-  putting = 0;
-  /** Handles that it has shared and that have come in. */
-  shared = 0;
-  /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
-  ahead = 0;
-  window: number = FIRST_WINDOW;
-  /** It has asked for items before. */
-  takes = false;
-  /** What was known of `HITS` and `MISSES` when the window was last adapted. */
-  hits = 0;
-  misses = 0;
-
-  constructor(
-    send: Send,
-    words: Int32Array | undefined,
-    local: boolean,
-  ) {
-    this.send = send;
-    this.words = words;
-    this.local = local;
-  }
 }
 
 /** See the module's comment. */
@@ -237,12 +156,12 @@ export class QueueCore {
         if (!isParcel(a)) return this.#unput(handle);
         return this.put(handle, [new Parcel(a)], b);
       case PUT_WAIT:
-        if (!isNew(handle, a) || !isSlot(handle, b) || !Array.isArray(c)) {
+        if (!handle.isNew(a) || !handle.isSlot(b) || !Array.isArray(c)) {
           return;
         }
         return this.#offer(handle, a, b, text ? c : c.map(odd), d === true);
       case GET:
-        if (!isNew(handle, a) || !isSlot(handle, b)) return;
+        if (!handle.isNew(a) || !handle.isSlot(b)) return;
         if (!isCount(c) || c < 1 || handle.closed) return;
         return this.#ask(handle, a, b, c, d === true);
       case MORE:
@@ -277,7 +196,7 @@ export class QueueCore {
 
   /** Items that were admitted have arrived; `id`: of the call that waits for that. */
   put(handle: Handle, items: unknown[], id?: unknown): void {
-    if (items.length > missing(handle)) return;
+    if (items.length > handle.missing) return;
     handle.arrived = (handle.arrived + items.length) | 0;
     for (const item of items) this.#store.push(item);
     this.#arrived(items.length);
@@ -302,7 +221,7 @@ export class QueueCore {
     for (const handle of this.handles) {
       const { words, takes, local, ahead, window } = handle;
       if (!takes || local || !words || window < FIRST_WINDOW) continue;
-      const left = this.#copied(handle);
+      const left = handle.copied(this.#base);
       // Whoever has enough, or has not seen the last ones yet, will ask. And
       // few items are not worth a post to one who takes many.
       if (left * 2 > window || (this.#store.size - left) * 4 < window) continue;
@@ -399,7 +318,7 @@ export class QueueCore {
         Atomics.sub(words, TAIL, 1);
         this.#endPut(putter, "cancelled", false);
       } else if (items.length === 0) {
-        this.#countAdmitted(handle, 1);
+        handle.admit();
         this.#endPut(putter);
       } else {
         this.#store.push(items[putter.stored++]);
@@ -410,14 +329,9 @@ export class QueueCore {
     }
   }
 
-  #countAdmitted(handle: Handle, count: number): void {
-    if (handle.words) Atomics.add(handle.words, ADMITTED, count);
-    else handle.admitted = (handle.admitted + count) | 0;
-  }
-
   /** A handle gives up a place that it was admitted to. */
   #unput(handle: Handle): void {
-    if (missing(handle) <= 0) return;
+    if (handle.missing <= 0) return;
     handle.arrived = (handle.arrived + 1) | 0;
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
@@ -439,7 +353,7 @@ export class QueueCore {
 
   /** Answers CLOSE, when all that the handle has put is here. */
   #confirmClose(handle: Handle): void {
-    if (handle.putting === 0 && missing(handle) <= 0) handle.send([CLOSED]);
+    if (handle.putting === 0 && handle.missing <= 0) handle.send([CLOSED]);
   }
 
   // --- Items out -------------------------------------------------------------------
@@ -618,7 +532,7 @@ export class QueueCore {
     const [contents, text] = contentsOf(posted);
     if (count > 0) {
       handle.seq = (handle.seq + 1) | 0;
-      this.#trim(handle);
+      handle.trim();
       handle.inFlight.push({ seq: handle.seq, id, items: claimed });
     }
     const frame: unknown[] = [ITEMS, id, handle.seq, first, count, contents];
@@ -631,23 +545,16 @@ export class QueueCore {
       this.#restore(this.#withoutParcels(claimed));
       handle.send([ANSWER, id, undefined, "malformed"]);
     }
-    if (handle.local) this.#trim(handle);
-  }
-
-  /** Of how many unclaimed items a handle has copies, or will have soon. */
-  #copied({ ahead }: Handle): number {
-    const copied = (ahead - this.#base) | 0;
-    // One that was idle for long: the numbers have wrapped.
-    return copied > 0 && copied <= MOST_WINDOW ? copied : 0;
+    if (handle.local) handle.trim();
   }
 
   /** Adds copies of the next unclaimed items that the handle has not seen. */
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
     if (handle.local || !handle.words || this.#back.length > 0) return;
-    this.#adapt(handle, handle.words);
+    handle.adapt();
     // What was posted ahead before is there already, or on its way.
-    const start = this.#copied(handle);
+    const start = handle.copied(this.#base);
     let at = start;
     let weight = 0;
     const end = Math.min(this.#store.size, handle.window);
@@ -667,26 +574,7 @@ export class QueueCore {
     this.#post(handle, 0, []);
   }
 
-  /** The window doubles for a handle that claims its copies, and shrinks otherwise. */
-  #adapt(handle: Handle, words: Int32Array): void {
-    const hits = (Atomics.load(words, HITS) - handle.hits) | 0;
-    const misses = (Atomics.load(words, MISSES) - handle.misses) | 0;
-    handle.hits = (handle.hits + hits) | 0;
-    handle.misses = (handle.misses + misses) | 0;
-    if (hits > misses) handle.window = Math.min(MOST_WINDOW, handle.window * 2);
-    else if (hits * 4 < misses) handle.window = Math.max(1, handle.window >> 1);
-  }
-
   // --- What comes back -----------------------------------------------------------
-
-  /** Forgets deliveries that have reached their callers. */
-  #trim({ words, inFlight }: Handle): void {
-    if (!words) return;
-    const received = Atomics.load(words, LAST_RECEIVED);
-    while (inFlight.length > 0 && ((inFlight[0]!.seq - received) | 0) <= 0) {
-      inFlight.shift();
-    }
-  }
 
   /** Without shared memory: deliveries up to `seq` have reached their callers. */
   #received({ words, inFlight }: Handle, seq: number): void {
@@ -723,7 +611,7 @@ export class QueueCore {
 
   /** What a handle had not received goes back; then all that waits is looked at again. */
   #recall(handle: Handle, alive: boolean): void {
-    this.#trim(handle);
+    handle.trim();
     const back = [...handle.offers.values()].flat();
     handle.offers.clear();
     const deliveries = handle.inFlight;
@@ -834,7 +722,7 @@ export class QueueCore {
     let places = (this.#base + this.#store.size) | 0;
     let next = 4;
     for (const handle of this.handles) {
-      this.#trim(handle);
+      handle.trim();
       for (const { items } of handle.inFlight) held += items.length;
       for (const items of handle.offers.values()) held += items.length;
       const { words, admitted, arrived } = handle;
@@ -875,7 +763,7 @@ export class QueueCore {
         this.#refusePut(call, "cancelled");
       }
     }
-    const count = missing(handle);
+    const count = handle.missing;
     if (count > 0) Atomics.sub(this.words, TAIL, count);
     const { words } = handle;
     if (!words) return;
@@ -930,7 +818,7 @@ export class QueueCore {
         handle.send([ANSWER, id, finishTask(this.words)]);
         return this.#checkJoiners();
       case "join":
-        if (isNew(handle, id)) this.#wait(this.#joiners, handle, id);
+        if (handle.isNew(id)) this.#wait(this.#joiners, handle, id);
         return this.#checkJoiners();
       case "shutdown":
         this.#shutdown(argument === true);
@@ -994,24 +882,8 @@ export class QueueCore {
   }
 }
 
-/** How many items a handle has been admitted to put that have not come in. */
-function missing({ words, admitted, arrived }: Handle): number {
-  return ((words ? Atomics.load(words, ADMITTED) : admitted) - arrived) | 0;
-}
-
 function isInt32(value: unknown): value is number {
   return typeof value === "number" && (value | 0) === value;
-}
-
-/** Whether it can be the number of a new call. */
-function isNew({ calls, offers }: Handle, id: unknown): id is number {
-  return isCount(id) && !calls.has(id) && !offers.has(id);
-}
-
-function isSlot({ words }: Handle, value: unknown): value is number {
-  return value === 0 ||
-    (words !== undefined && isCount(value) && value >= FIRST_SLOT &&
-      value < words.length);
 }
 
 function holdsEndpoints({ item }: Numbered): boolean {

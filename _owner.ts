@@ -4,7 +4,8 @@
  */
 
 import { Client, type OwnerPort } from "./_client.ts";
-import { Handle, NOTHING, QueueCore } from "./_core.ts";
+import { NOTHING, QueueCore } from "./_core.ts";
+import { Handle } from "./_handle.ts";
 import { type Descriptor, malformed } from "./_handoff.ts";
 import { peerOf } from "./_locks.ts";
 import { Outbox, type Post } from "./_outbox.ts";

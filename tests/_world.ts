@@ -7,7 +7,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { Client, type OwnerPort } from "../_client.ts";
-import { Handle, QueueCore } from "../_core.ts";
+import { QueueCore } from "../_core.ts";
+import { Handle } from "../_handle.ts";
 import { drop, Parcel, register } from "../_handoff.ts";
 import type { Entry, List } from "../_list.ts";
 import { DONE as SENT } from "../_outbox.ts";
@@ -546,8 +547,9 @@ export class World {
 
 /** What decides the next steps of a handle. */
 function inspect(client: Client): unknown[] {
-  const [calls, copies, index, at, ...rest] = client.inspect();
-  const left = copies.slice(at);
+  const [calls, copies, ...rest] = client.inspect();
+  const [items, index, at, served] = copies?.inspect() ?? [[], 0, 0, 0];
+  const left = items.slice(at);
   return [
     [...calls.values()].map(({ id, kind, slot, givenUp, draft }) => [
       id,
@@ -559,6 +561,7 @@ function inspect(client: Client): unknown[] {
     left,
     left.length > 0 ? index : 0,
     at,
+    served,
     ...rest,
     client.closed,
   ];

@@ -100,7 +100,7 @@ const MUTANTS: Mutant[] = [
   ["_core.ts", "this.#forget(handle, this.#joiners);", "", "queue_model queue"],
   [
     "_core.ts",
-    "if (items.length > missing(handle)) return;",
+    "if (items.length > handle.missing) return;",
     "",
     "fuzz",
   ],
@@ -136,7 +136,7 @@ const MUTANTS: Mutant[] = [
     "if (ended && id < 0) Atomics.sub",
     "queue_model",
   ],
-  ["_client.ts", "this.#at += behind;", "this.#at += 1;", "queue_model"],
+  ["_copies.ts", "this.#at += behind;", "this.#at += 1;", "queue_model"],
   ["_client.ts", "[CANCEL, id, late]", "[CANCEL, id]", "queue_model"],
   [
     "_client.ts",
@@ -673,7 +673,7 @@ const MUTANTS: Mutant[] = [
     "queue_torn",
   ],
   [
-    "_core.ts",
+    "_handle.ts",
     "copied > 0 && copied <= MOST_WINDOW",
     "copied > 0",
     "queue_torn",
