@@ -110,6 +110,8 @@ export interface OwnerPort {
 class Call extends Waiter<any> {
   readonly id: number;
   readonly kind: "get" | "put" | "ask";
+  /** What its errors say that it cannot do. */
+  readonly what: string;
   slot = 0;
   /** Of a get: the most items, a list or not. */
   max = 0;
@@ -124,10 +126,11 @@ class Call extends Waiter<any> {
   /** If a place still comes, it is left. */
   leaves = false;
 
-  constructor(id: number, kind: Call["kind"]) {
+  constructor(id: number, kind: Call["kind"], what: string) {
     super();
     this.id = id;
     this.kind = kind;
+    this.what = what;
   }
 }
 
@@ -547,10 +550,11 @@ export class Client implements Endpoint {
     kind: Call["kind"],
     timeout: number,
     signal: AbortSignal | undefined,
-    slotted = kind !== "ask",
+    slotted = true,
+    what: string = kind,
   ): Call {
-    this.#live(kind);
-    const call = new Call(this.#newId(), kind);
+    this.#live(what);
+    const call = new Call(this.#newId(), kind, what);
     // A get may also end by a copy that comes before its answer.
     const canEnd = kind === "get" || signal !== undefined ||
       (timeout > 0 && timeout < Infinity);
@@ -647,7 +651,7 @@ export class Client implements Endpoint {
         if (c === undefined) call.settle(b);
         else {
           const own = c === "cancelled" && call.givenUp;
-          call.fail(own ? call.reason : refusal(call.kind, c));
+          call.fail(own ? call.reason : refusal(call.what, c));
         }
         return;
       case OFFER:
@@ -738,20 +742,19 @@ export class Client implements Endpoint {
     this.#live("count");
     return this.#words
       ? sizeOf(this.#words)
-      : this.#finalSize ?? await this.#question("size");
+      : this.#finalSize ?? await this.#question("count", "size");
   }
 
   async shutdown(immediate: boolean): Promise<void> {
     this.#live("shut down");
-    await this.#question("shutdown", immediate);
+    await this.#question("shut down", "shutdown", immediate);
   }
 
   async taskDone(): Promise<void> {
     this.#live("mark a task as done");
     const words = this.#words;
-    const done = words
-      ? finishTask(words)
-      : this.#finalSize === undefined && await this.#question("done");
+    const done = words ? finishTask(words) : this.#finalSize === undefined &&
+      await this.#question("mark a task as done", "done");
     if (!done) {
       throw new RangeError(
         "Cannot mark a task as done: task_done() called too many times",
@@ -767,16 +770,17 @@ export class Client implements Endpoint {
     if (this.#words ? allDone(this.#words) : this.#finalSize !== undefined) {
       return;
     }
-    await this.#question("join", undefined, signal);
+    await this.#question("join", "join", undefined, signal);
   }
 
   #question(
+    what: string,
     question: string,
     argument?: boolean,
     signal?: AbortSignal,
     // deno-lint-ignore no-explicit-any
   ): Promise<any> {
-    const call = this.#call("ask", Infinity, signal);
+    const call = this.#call("ask", Infinity, signal, false, what);
     this.#owner.post([ASK, call.id, question, argument]);
     this.#arm(call, Infinity, signal);
     return call.promise;
@@ -868,7 +872,7 @@ export class Client implements Endpoint {
     if (this.#gone || this.#portClosed) return;
     this.#gone = true;
     for (const call of [...this.#calls.values()]) {
-      this.#end(call, refusal(call.kind, "gone"));
+      this.#end(call, refusal(call.what, "gone"));
     }
     this.#joining.failAll(() => refusal("join the thread", "gone"));
     this.#copies?.drop();

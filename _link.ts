@@ -223,7 +223,7 @@ export class Link implements Endpoint {
   #eager = false;
   // deno-lint-ignore no-explicit-any
   readonly receivers: WaitList<Receive<any>> = new WaitList();
-  readonly #watchers = new Set<(error?: OSError) => void>();
+  readonly #watchers = new Set<(why?: string) => void>();
   readonly #senders = new WaitList<Waiter<void>>();
   #sender: Waiter<void> | undefined;
 
@@ -507,15 +507,15 @@ export class Link implements Endpoint {
     return this.eof || (this.readable && this.#inbox.next !== undefined);
   }
 
-  /** Calls `look` whenever this end is ready, and when it can be read no more. */
-  watch(look: (error?: OSError) => void): void {
+  /** Calls `look` whenever this end is ready, and with the reason when it can be read no more. */
+  watch(look: (why?: string) => void): void {
     this.#waited = true;
     this.#watchers.add(look);
     this.start();
   }
 
   /** Takes a {@linkcode watch} back. */
-  unwatch(look: (error?: OSError) => void): void {
+  unwatch(look: (why?: string) => void): void {
     this.#watchers.delete(look);
   }
 
@@ -555,7 +555,7 @@ export class Link implements Endpoint {
   /** Ends every call that waits for something to read. */
   #refuse(why: string): void {
     this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
-    for (const look of this.#watchers) look(new OSError(`Cannot poll: ${why}`));
+    for (const look of this.#watchers) look(why);
   }
 
   // --- Frames --------------------------------------------------------------------

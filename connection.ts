@@ -54,6 +54,7 @@ let lastNumber = 2;
  *   `EOFError`; sending is a `BrokenPipeError`.
  * - Several receives may wait at once; they are served in call order.
  * - An idle connection does not keep its thread alive, a waiting call does.
+ * - One that is garbage-collected closes: hold it as long as it is in use.
  *
  * Connections are made by `Pipe()`, and arrive in messages. Unlike Python's,
  * one end can be used by several tasks at once, `close()` wakes what waits on
@@ -141,7 +142,8 @@ export class Connection<In = unknown, Out = In> {
    * @param options `transfer`: parts to move instead of copy; `signal`: ends
    * the wait for room, though the message, already posted, may still arrive.
    * @returns Resolves when the message is posted and the peer has fewer than
-   * 256 messages (1024 when it has often waited for more) and 4 MiB unread.
+   * 256 messages (1024 when it has often waited for more) and 4 MiB unread; at
+   * once when it has nothing else unread, however large the message is.
    * @throws {OSError} This end is closed or read-only, or an endpoint in the
    * message is closed.
    * @throws {BrokenPipeError} The peer has closed or died, also while waiting.
@@ -461,7 +463,8 @@ export function connection<In, Out>(link: Link): Connection<In, Out> {
 
 /**
  * Waits until some of the connections can be received from without waiting:
- * a message is there, or the peer has closed or died. Consumes nothing.
+ * a message is there, or the peer has closed or died. Consumes nothing. One that
+ * only sends counts as well, once its peer has closed or died.
  * Python's `multiprocessing.connection.wait`.
  *
  * @typeParam C The connections' type.
@@ -533,8 +536,8 @@ async function readyOf<C>(
   const found = ready();
   if (ms === 0 || found.length > 0) return found;
   const waiter = new Waiter<C[]>();
-  const look = (error?: OSError) => {
-    if (error) waiter.fail(error);
+  const look = (why?: string) => {
+    if (why) waiter.fail(new OSError(`Cannot ${what}: ${why}`));
     else waiter.settle(ready());
   };
   for (const link of links) link.watch(look);

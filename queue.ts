@@ -67,6 +67,7 @@ const dropped: FinalizationRegistry<Client> | undefined =
  * - When the owner's thread ends, every call on the other handles rejects with
  *   `EOFError`.
  * - An idle handle does not keep its thread alive, a waiting call does.
+ * - A handle that is garbage-collected closes: hold it as long as it is in use.
  *
  * Unlike Python's, a queue can be sent through pipes and queues, an item that
  * cannot be cloned rejects its own `put`, nothing is lost or frozen when a
@@ -253,7 +254,8 @@ export class Queue<T = unknown> {
    * @returns Resolves when all items are in the queue.
    * @throws {Full} There was no room in time. Like every error here, it leaves
    * the items before the one that failed in the queue, and no other.
-   * @throws {TypeError} Not an iterable. All else as for `put`.
+   * @throws {TypeError} Not an iterable. All else as for `put`; and what the
+   * iterable throws.
    *
    * @example
    * ```ts
@@ -480,6 +482,8 @@ export class Queue<T = unknown> {
    * queues cannot be iterated.
    *
    * @returns The items.
+   * @throws {OSError} This handle is closed, also while waiting.
+   * @throws {EOFError} The thread that owns the queue has ended.
    *
    * @example
    * ```ts

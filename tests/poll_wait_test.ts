@@ -398,10 +398,15 @@ test("wait() rejects when one closes, is handed over, or on abort", async () => 
         await c.send(b2);
         (await d.recv()).close();
       } else stop.abort(reason);
+      const said: string[] = [];
       for (const outcome of await outcomes) {
         const { reason: got } = outcome as PromiseRejectedResult;
         if (how === "abort") assertStrictEquals(got, reason);
         else assert(got instanceof OSError, String(got));
+        said.push(got.message.replace(/:.*/, ""));
+      }
+      if (how !== "abort") {
+        assertEquals(said, ["Cannot wait", "Cannot wait", "Cannot poll"]);
       }
       if (how !== "move") assertEquals(liveHolds(), 0);
     });

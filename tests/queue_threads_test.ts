@@ -173,18 +173,21 @@ for (const noSharedMemory of [false, true]) {
   });
 
   queueTest("Queue carries connections and queues", async () => {
-    const q = new Queue<[Connection<number>, string]>();
+    const q = new Queue<unknown>();
+    const results = new Queue<number>();
     const [a, b] = Pipe<number>();
-    await q.put([b, "c1"]);
+    const run = spawnTask("passOn", { q }, { module });
+    await q.put({ conn: b, results });
     assert(b.closed);
-    const [conn, name] = await q.get();
-    assertEquals(name, "c1");
     await a.send(1);
-    assertEquals(await conn.recv(), 1);
+    await a.send(2);
+    assertEquals(await results.get(), 1);
+    assertEquals(await results.get(), 2);
     a.close();
-    conn.close();
+    await run.result;
     q.close();
-  }, ["transfer"]);
+    results.close();
+  });
 
   queueTest("Queue shuts down", async () => {
     const q = new Queue<number>(2);

@@ -654,10 +654,10 @@ queueTest(
     const called = now([
       ...gets(empty),
       ...puts(full),
-      () => full.join(),
       () => joined.join_thread(),
       () => putting,
     ]);
+    const [join] = now([() => full.join()]);
     const stop = new AbortController();
     const aborted = joined.join_thread({ signal: stop.signal });
     await empty.qsize();
@@ -667,6 +667,11 @@ queueTest(
     for (const call of called) {
       await assertRejects(async () => await call(), EOFError, "has ended");
     }
+    await assertRejects(
+      async () => await join!(),
+      EOFError,
+      "Cannot join: the thread that owns the queue has ended",
+    );
     const late = [
       ...gets(empty),
       ...puts(empty),

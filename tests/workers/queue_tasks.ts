@@ -79,6 +79,18 @@ export async function double(
   results.close();
 }
 
+/** Takes an item with a connection and a queue in it, and puts there what comes through the connection. */
+export async function passOn(
+  { q }: { q: Queue<{ conn: Connection<unknown>; results: Queue<unknown> }> },
+): Promise<void> {
+  const { conn, results } = await q.get();
+  q.close();
+  for await (const message of conn) await results.put(message);
+  conn.close();
+  results.close();
+  await results.join_thread();
+}
+
 /** Gets `n` items and never ends. */
 export async function take(
   { q, n, conn }: { q: Queue<unknown>; n: number; conn: Connection<unknown> },
