@@ -313,7 +313,7 @@ async function moveRound(round: Round, count: number): Promise<void> {
   const survived = conn;
   if (conn) await readRest(round, conn, near, sending);
   await round.end();
-  if (!survived) await peerLeft(round, near, sending);
+  if (!survived) await peerLeft(round, near, sending, answered);
   await round.settles("the answers", answered);
   near.close();
   checkMessages(round, survived !== undefined, answers);
@@ -341,8 +341,11 @@ async function peerLeft(
   round: Round,
   near: Connection<number>,
   sending: Promise<void>,
+  answered: Promise<void>,
 ): Promise<void> {
   await round.settles("send to a dead thread", sending);
+  // What is there to be read counts for `poll`, and may be older than the end.
+  await round.settles("the last answers", answered);
   if (!(await round.settles("poll", near.poll(null)))) return;
   const error = await near.send(-1).then(() => undefined, (error) => error);
   if (!(error instanceof OSError)) throw error ?? new Error("It was sent");
