@@ -568,10 +568,9 @@ export class Client implements Endpoint {
 
   /** Numbers fit into a word, with their sign. */
   #newId(): number {
-    do this.#lastId = this.#lastId % 0x7fff_ffff + 1; while (
-      this.#calls.has(this.#lastId)
-    );
-    return this.#lastId;
+    let id = this.#lastId;
+    do id = id % 0x7fff_ffff + 1; while (this.#calls.has(id));
+    return this.#lastId = id;
   }
 
   /** The owner has answered, or never will. */

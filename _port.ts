@@ -38,6 +38,7 @@ import {
   withChannel,
   workerThreads,
 } from "./_runtime.ts";
+import { isPlain } from "./_snapshot.ts";
 import { parsed } from "./_text.ts";
 import { type Frame, isFrame } from "./_wire.ts";
 
@@ -311,12 +312,7 @@ function* fieldsOf(
   const found = new Set<unknown>([message]);
   for (const holder of found) { // grows as it goes
     if (typeof holder !== "object" || holder === null) continue;
-    // Of whatever realm: in Jest what comes in is of another.
-    const prototype = Object.getPrototypeOf(holder);
-    if (
-      !Array.isArray(holder) && prototype !== null &&
-      Object.getPrototypeOf(prototype) !== null
-    ) continue;
+    if (!Array.isArray(holder) && !isPlain(holder)) continue;
     for (const [key, value] of Object.entries(holder)) {
       yield [holder, key, value];
       found.add(value);

@@ -149,7 +149,7 @@ export function report(results: Results): string {
     "Bytes: the better of cloning them and of transferring a copy; for `recv_bytes_into` the bare port's reader copies into its buffer too.",
     "",
     "Where a row misses its goal, what a sketch has there is in brackets: bare ports, with nothing of the module, and no more than what any module with these calls has to do " +
-    "([bench/_sketches.ts](_sketches.ts)). A row with an exclamation mark has none.",
+    "([bench/_sketches.ts](_sketches.ts)). A cell with an exclamation mark has none.",
     "",
     "## The module's rate divided by the floor's",
     "",
