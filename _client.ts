@@ -440,11 +440,8 @@ export class Client implements Endpoint {
   /** A `put_many` has ended: what waited for that goes on. */
   #ranOut(): void {
     if (this.#running > 0) return;
+    if (this.closed && !this.#gone) this.#owner.post([CLOSE]);
     if (this.#abandoned) this.abandon();
-    else if (this.closed && !this.#flushed && !this.#portClosed) {
-      this.#owner.post([CLOSE]);
-    }
-    this.#closeIfEnded();
   }
 
   // --- Getting -------------------------------------------------------------------
@@ -823,7 +820,8 @@ export class Client implements Endpoint {
     this.#flushed = true;
     this.#joined();
     // The words answer what can still be asked of a plain queue.
-    if (this.#abandoned || (this.#words && !this.joinable)) this.#closePort();
+    if (this.#words && !this.joinable) this.#closePort();
+    else if (this.#abandoned) this.abandon(); // not while a join waits
     else this.#closeIfEnded();
   }
 

@@ -955,6 +955,49 @@ for (const where of ["elsewhere", "with words", "here"]) {
   });
 }
 
+for (const where of ["elsewhere", "with words", "here"]) {
+  test(`Client that nobody holds any more ends its joins before it closes, ${where}`, async () => {
+    const world = new World({
+      maxsize: 1,
+      words: where !== "elsewhere",
+      local: where === "here",
+      remotes: where === "here" ? 1 : 2,
+    });
+    const [one, other] = world.members as [Member, Member];
+    const deliver = async () => {
+      for (let i = 0; i < 4; i++) {
+        for (const member of world.members) {
+          while (world.canRise(member)) world.rise(member);
+          while (world.canFall(member)) world.fall(member);
+        }
+        await settle();
+      }
+    };
+    const putting = one.client.putMany([1, 2], Infinity, undefined);
+    one.client.close();
+    const done: string[] = [];
+    one.client.joinThread(undefined).then(() => done.push("join_thread"));
+    one.client.join(undefined).then(() => done.push("join"));
+    one.client.abandon();
+    await deliver();
+    for (const item of [1, 2]) {
+      const got = other.client.get(Infinity, undefined);
+      await deliver();
+      assertEquals(await got, item);
+    }
+    await putting;
+    await deliver();
+    assertEquals([one.open, done], [true, ["join_thread"]]);
+    for (let i = 0; i < 2; i++) {
+      const marked = other.client.taskDone();
+      await deliver();
+      await marked;
+    }
+    await deliver();
+    assertEquals([one.open, done], [false, ["join_thread", "join"]]);
+  });
+}
+
 test("Client that has given a put up keeps the reason, whatever comes after", async () => {
   const clock = new Clock();
   clock.install();
