@@ -1010,6 +1010,18 @@ handleTest(
 );
 
 handleTest(
+  "put_many of a long iterable that does not wait puts all that there is room for",
+  async ({ queue }) => {
+    const q = await queue(0);
+    function* items() {
+      yield* numbers(0, 3000);
+    }
+    await q.put_many(items(), { timeout: 0 });
+    assertEquals(await q.qsize(), 3000);
+  },
+);
+
+handleTest(
   "put_many that fails leaves what is before it",
   async ({ queue }) => {
     const q = await queue(3);
