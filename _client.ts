@@ -829,7 +829,7 @@ export class Client implements Endpoint {
   #closeIfEnded(): void {
     if (
       this.#finalSize !== undefined && this.#flushed &&
-      this.#calls.size === 0 && this.#running === 0 && !this.#joining.first
+      this.#calls.size === 0
     ) this.#closePort();
   }
 
@@ -845,10 +845,7 @@ export class Client implements Endpoint {
     this.#live("join the thread");
     const waiter = new Waiter<void>();
     this.#joining.push(waiter);
-    waiter.arm(Infinity, signal, () => {
-      waiter.fail(signal!.reason);
-      this.#closeIfEnded();
-    });
+    waiter.arm(Infinity, signal, () => waiter.fail(signal!.reason));
     await waiter.promise;
   }
 
