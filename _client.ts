@@ -550,7 +550,6 @@ export class Client implements Endpoint {
     slotted = true,
     what: string = kind,
   ): Call {
-    this.#live(what);
     const call = new Call(this.#newId(), kind, what);
     // A get may also end by a copy that comes before its answer.
     const canEnd = kind === "get" || signal !== undefined ||
