@@ -440,7 +440,7 @@ export class Client implements Endpoint {
   /** A `put_many` has ended: what waited for that goes on. */
   #ranOut(): void {
     if (this.#running > 0) return;
-    if (this.closed && !this.#gone) this.#owner.post([CLOSE]);
+    if (this.closed) this.#owner.post([CLOSE]);
     if (this.#abandoned) this.abandon();
   }
 
@@ -801,7 +801,6 @@ export class Client implements Endpoint {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.#gone) return;
     for (const call of [...this.#calls.values()]) {
       if (call.kind !== "get") continue;
       if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
@@ -835,7 +834,7 @@ export class Client implements Endpoint {
   #closePort(): void {
     if (this.#portClosed) return;
     this.#portClosed = true;
-    if (!this.#gone) this.#owner.post([EOF]);
+    this.#owner.post([EOF]);
     this.#owner.close();
   }
 
@@ -862,7 +861,6 @@ export class Client implements Endpoint {
 
   /** The owner's thread has ended. */
   ownerEnded(): void {
-    if (this.#gone || this.#portClosed) return;
     this.#gone = true;
     for (const call of [...this.#calls.values()]) {
       this.#end(call, refusal(call.what, "gone"));
