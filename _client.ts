@@ -692,7 +692,7 @@ export class Client implements Endpoint {
       Atomics.store(mine, BUSY, 0);
     }
     try {
-      if (items.length > claimed) items.length = claimed;
+      items.length = claimed;
       for (const i of packed) items[i] = unpack(items[i]);
       call.settle(call.single ? items[0] : items);
     } catch (error) {
