@@ -390,7 +390,7 @@ export class Client implements Endpoint {
     const words = this.#words;
     while (
       at < items.length && words && this.#drafts === 0 &&
-      Atomics.load(words, STATE) === OPEN && this.#hasPlace(words)
+      this.#hasPlace(words)
     ) {
       this.#putAdmitted(items[at++], undefined);
     }
