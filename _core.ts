@@ -340,7 +340,7 @@ export class QueueCore {
 
   /** Ends a put that waits, unless it was given up meanwhile. */
   #refusePut(putter: Call, why: Refusal): void {
-    this.#endPut(putter, why, putter.stored > 0 || this.#isLive(putter));
+    this.#endPut(putter, why, this.#isLive(putter));
   }
 
   /** @param counted Its handle has not given it up, and taken it out of `PUTS`. */
