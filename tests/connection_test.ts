@@ -1226,6 +1226,25 @@ test(
 );
 
 test(
+  "send() on a fresh end resolves though the thread that made it reads and ends",
+  async () => {
+    for (let i = 0; i < 3; i++) {
+      const [a, conn] = Pipe<Any>();
+      const run = spawnTask("read_once", { conn }, { module: PIPE_TASKS });
+      const { b } = await a.recv();
+      const sent = b.send(i);
+      const end = performance.now() + 100; // by then the thread has ended
+      while (performance.now() < end);
+      await sent;
+      await run.worker.exited;
+      a.close();
+      b.close();
+    }
+  },
+  { needs: ["workers"] },
+);
+
+test(
   "several sends on a fresh end resolve though only the first has been read",
   async () => {
     const [a, b] = Pipe<Any>();

@@ -319,6 +319,14 @@ export async function agent(
   control.close();
 }
 
+/** Gives an end away, reads what comes from it, and is gone. */
+export async function read_once({ conn }: { conn: Any }): Promise<void> {
+  const [a, b] = Pipe<number>();
+  await conn.send({ b });
+  await a.recv();
+  exit();
+}
+
 /** Answers once on each end that it is sent, and closes it. */
 export async function answer_once({ conn }: { conn: Any }): Promise<void> {
   for await (const message of conn) {
