@@ -314,7 +314,7 @@ export class QueueCore {
         continue;
       }
       const { handle, items } = putter;
-      if (putter.stored === 0 && !this.#isLive(putter)) {
+      if (!this.#isLive(putter)) {
         Atomics.sub(words, TAIL, 1);
         this.#endPut(putter, "cancelled", false);
       } else if (items.length === 0) {
