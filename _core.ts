@@ -433,7 +433,7 @@ export class QueueCore {
       const posted = Atomics.load(handle.words, POSTED);
       if (((posted - handle.arrived) | 0) > 0) underway.set(handle, posted);
     }
-    return underway.size > 0 ? underway : undefined;
+    return underway;
   }
 
   /** Whether a handle has been shared that is not known here yet: what was put there is on its way, too. */
