@@ -496,7 +496,7 @@ export class QueueCore {
   }
 
   #deliver(handle: Handle, id: number, claimed: Numbered[]): void {
-    if (handle.local || !claimed.some(holdsEndpoints)) {
+    if (!claimed.some(holdsEndpoints)) {
       return this.#post(handle, id, claimed);
     }
     // Endpoints cannot be posted twice: ask first whether they are wanted.
