@@ -551,7 +551,7 @@ export class QueueCore {
   /** Adds copies of the next unclaimed items that the handle has not seen. */
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
-    if (handle.local || !handle.words || this.#back.length > 0) return;
+    if (handle.local || !handle.words) return;
     handle.adapt();
     // What was posted ahead before is there already, or on its way.
     const start = handle.copied(this.#base);
