@@ -672,7 +672,6 @@ export class QueueCore {
 
   /** The words changed, or a handle is gone: all that waits is looked at again. */
   changed(): void {
-    this.#forgetClaimed();
     this.#admit();
     this.#serve();
     this.#refuse();
