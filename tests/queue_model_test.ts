@@ -841,8 +841,16 @@ test("QueueCore takes back what a thread counted and did not post before it ende
 });
 
 test("Client tells the owner of a put that it takes back", async () => {
-  const world = new World({ maxsize: 0, words: true, remotes: 2 });
-  const [one, other] = world.members as [Member, Member];
+  const world = new World({
+    maxsize: 0,
+    words: true,
+    local: true,
+    remotes: 2,
+  });
+  const [here, one, other] = world.members as [Member, Member, Member];
+  // The owner has put so many itself that their number has wrapped: none is on its way.
+  here.handle.arrived = -1;
+  Atomics.store(here.handle.words!, ADMITTED, here.handle.arrived);
   const words = [one.handle.words!, world.core.words] as const;
   const count = (n: number) => {
     Atomics.add(words[0], POSTED, n);
@@ -1195,6 +1203,14 @@ test("Client tells an owner that waits for it when a put is over that posts noth
     one.up.length = 0;
   }
   one.client.ownerEnded();
+});
+
+test("QueueCore keeps nothing that its own handle has got", async () => {
+  const world = new World({ maxsize: 0, words: true, remotes: 0, local: true });
+  const { client, handle } = world.members[0]!;
+  const got = client.get(Infinity, undefined);
+  await client.put(1, undefined, Infinity, undefined);
+  assertEquals([await got, handle.inFlight], [1, []]);
 });
 
 test("QueueCore keeps nothing that is put when every handle is closed", async () => {
