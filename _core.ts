@@ -790,7 +790,6 @@ export class QueueCore {
   end(): void {
     for (const { item } of this.#claim(Infinity)) dropItem(item);
     this.#putters.forEach((putter) => this.#refusePut(putter, "cancelled"));
-    if (this.#ended) return;
     this.#ended = true;
     this.#checkJoiners();
   }
