@@ -873,7 +873,6 @@ export class QueueCore {
 
   /** Items that nobody gets any more; nobody will call `task_done` for them. */
   #countDropped(count: number): void {
-    if (count === 0) return;
     Atomics.add(this.words, GOT, count);
     for (let i = 0; i < count; i++) finishTask(this.words);
     this.#checkJoiners();
