@@ -105,7 +105,7 @@ export class Owner {
     const core = this.#core;
     const handle = new Handle(
       (frame, transfer, text) => {
-        if (port.open) port.post(text ? textOf(frame) : frame, transfer);
+        port.post(text ? textOf(frame) : frame, transfer);
       },
       words,
       false,
