@@ -667,12 +667,6 @@ export class Link implements Endpoint {
     this.#senders.failAll(brokenPipe);
   }
 
-  /** The other end, in this thread, closed: known before its last frame is read. */
-  siblingClosed(): void {
-    this.sibling = undefined;
-    this.#broken();
-  }
-
   #end(): void {
     this.eof = true;
     this.#broken();
@@ -697,7 +691,7 @@ export class Link implements Endpoint {
       this.#tellTaken();
       if (!out.idle) out.post(textOf([EOF]));
     }
-    this.sibling?.siblingClosed();
+    if (this.sibling) this.sibling.#broken(); // before the last frame is read
     this.#leave("the handle is closed");
     for (const frame of out?.unread() ?? []) {
       if (isFrame(frame)) this.#inbox.push(frame);
