@@ -593,7 +593,6 @@ export class Link implements Endpoint {
     const fresh = adopt(raw);
     this.#peerMoves = theirs;
     if (ours >= this.#moves) { // no crossing: the mover waits for an answer
-      this.#outbox.flush();
       this.#out!.post([LAST]);
       this.#out!.close();
       this.#out = fresh;
