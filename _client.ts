@@ -44,7 +44,7 @@ import {
 } from "./_handoff.ts";
 import { DONE as SENT } from "./_outbox.ts";
 import { type Transferable, turn } from "./_runtime.ts";
-import { isList, snapshot } from "./_snapshot.ts";
+import { snapshot } from "./_snapshot.ts";
 import { type GiveUp, Waiter, WaitList } from "./_waiters.ts";
 import {
   ACCEPT,
@@ -900,7 +900,6 @@ export class Client implements Endpoint {
 
 /** The items that a collection holds now; `undefined`: they may never end. */
 function listOf(items: Iterable<unknown>): unknown[] | undefined {
-  if (isList(items)) return items;
   const { length, size } = items as { length?: unknown; size?: unknown };
   return typeof (length ?? size) === "number" ? [...items] : undefined;
 }

@@ -371,6 +371,21 @@ handleTest(
 );
 
 handleTest(
+  "put_many puts a list as it is now, though a getter in it empties it",
+  async ({ queue }) => {
+    const q = await queue(0);
+    const list: Any[] = [0, 1, 2];
+    list[0] = {
+      get x() {
+        return list.length = 0;
+      },
+    };
+    await q.put_many(list);
+    assertEquals(await q.get_many(9), [{ x: 0 }, 1, 2]);
+  },
+);
+
+handleTest(
   "what put_many puts beside an endpoint is as it was at the call, too",
   async ({ queue }) => {
     const q = await queue(1);
