@@ -686,7 +686,7 @@ export class Link implements Endpoint {
     if (this.closed) return;
     this.#outbox.flush();
     const out = this.#out;
-    if (!this.gone && out) {
+    if (out) {
       this.#tellTaken();
       if (!out.idle) out.post(textOf([EOF]));
     }
