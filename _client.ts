@@ -224,7 +224,7 @@ export class Client implements Endpoint {
 
   /** Takes a place, but none before a put that waits; throws when the queue is shut down meanwhile. */
   #hasPlace(words: Int32Array): boolean {
-    if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;
+    if (Atomics.load(words, PUTS) > 0) return false;
     const mine = this.#mine!;
     mine[BUSY] = 1;
     const hasPlace = reserve(words, this.maxsize);
