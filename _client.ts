@@ -588,7 +588,6 @@ export class Client implements Endpoint {
   }
 
   #arm(call: Call, timeout: number, signal: AbortSignal | undefined): void {
-    if (timeout <= 0 && !signal) return;
     call.arm(timeout > 0 ? timeout : Infinity, signal, (why) => {
       this.#giveUp(call, why, signal);
     });
