@@ -490,7 +490,7 @@ export class QueueCore {
 
   /** A get of several takes all that has been put, also what is on its way. */
   #waitsForMore(getter: Call): boolean {
-    if (getter.max === 1 || !this.#isUnderway(getter)) return false;
+    if (!this.#isUnderway(getter)) return false;
     this.#forgetClaimed();
     return this.#back.length + this.#store.size < getter.max;
   }
