@@ -699,7 +699,6 @@ export class QueueCore {
   /** A handle's thread or port is gone. Its puts stay, also those that wait. */
   gone(handle: Handle): void {
     this.handles.delete(handle);
-    handle.closed = true;
     this.#forget(handle, this.#getters);
     this.#forget(handle, this.#joiners);
     this.#settleAccounts(handle);
