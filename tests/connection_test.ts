@@ -838,6 +838,13 @@ test("send() waits for nothing but room: what was taken is known to it", async (
     await Promise.all(more);
     for (const end of [moved, c, d]) end.close();
   });
+  // An end that closes leaves the room that it has made.
+  await withPipe(async (a, b) => {
+    const sends = Array.from({ length: 256 }, (_, i) => a.send(i));
+    await b.recv();
+    b.close();
+    await Promise.all(sends);
+  });
 });
 
 test("send() waits at 1024 messages unread for a reader that often had to wait", async () => {
