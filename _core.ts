@@ -797,7 +797,7 @@ export class QueueCore {
   #release(): void {
     this.#released = true;
     const size = sizeOf(this.words);
-    for (const handle of [...this.handles]) handle.send([ENDED, size]);
+    for (const handle of this.handles) handle.send([ENDED, size]);
   }
 
   // --- Questions, shutdown, tasks ---------------------------------------------------
