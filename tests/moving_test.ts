@@ -1031,6 +1031,25 @@ testBoth(
   },
 );
 
+testBoth(
+  "an end that nobody has used knows where its other end has been, when that is back",
+  async (replug) => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const agent = new Agent(replug);
+    await agent.take("b", b);
+    await agent.take("c", c);
+    await agent.call("b", "poll", 0);
+    await agent.order("moveTo", "b", { to: "c" });
+    const back = (await d.recv()).conn;
+    await agent.end();
+    await a.send("not by way of the thread that has ended");
+    assert(await back.poll(5000));
+    close(a, back, d);
+  },
+  WORKERS,
+);
+
 testBoth("what was read before a move makes room for the sender", async () => {
   const [a, b] = Pipe<Any>();
   let end: Conn = b;
