@@ -113,7 +113,7 @@ const MUTANTS: Mutant[] = [
   // The handles.
   [
     "_client.ts",
-    "if (this.maxsize > 0 && Atomics.load(words, PUTS) > 0) return false;",
+    "if (Atomics.load(words, PUTS) > 0) return false;",
     "",
     "queue_model",
   ],
@@ -712,6 +712,35 @@ const MUTANTS: Mutant[] = [
     "",
     "moving",
   ],
+  // What nothing noticed when statements were taken out one by one.
+  ["_client.ts", "timeout > 0 && left() === 0", "left() === 0", "queue"],
+  [
+    "_client.ts",
+    "else if (this.#abandoned) this.abandon(); // not",
+    "else if (this.#abandoned) this.#closePort(); // not",
+    "queue_model",
+  ],
+  [
+    "_client.ts",
+    "? [...items]",
+    "? Array.isArray(items) ? items : [...items]",
+    "queue",
+  ],
+  ["_core.ts", "!handle.words || handle.local", "!handle.words", "queue_model"],
+  ["_core.ts", "if (handle.local) this.#trim(handle);", "", "queue_model"],
+  [
+    "_link.ts",
+    "this.#eager = true; // its first send",
+    "// its first send",
+    "connection",
+  ],
+  [
+    "_link.ts",
+    "this.#tellTaken();\n      if (!out.idle)",
+    "if (!out.idle)",
+    "connection",
+  ],
+  ["_link.ts", "if (open.length > 1) link.sibling?.start();", "", "moving"],
 ];
 
 const MINUTES = 3;
