@@ -72,13 +72,12 @@ export class Inbox {
   messages = 0;
   weight = 0;
 
-  /** Adds a data frame; returns whether it was one, and well-formed. */
-  push(frame: Frame): boolean {
-    if (!wellFormed(frame)) return false;
+  /** Adds a frame, if it is one with data, and well-formed. */
+  push(frame: Frame): void {
+    if (!wellFormed(frame)) return;
     const data = new Data(frame);
     if (this.#head === undefined) this.#become(data);
     else this.#frames.push(data);
-    return true;
   }
 
   /** The kind of the next message; `undefined`: there is none. */

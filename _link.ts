@@ -581,7 +581,7 @@ export class Link implements Endpoint {
       case CUT:
         return this.#lostSome();
       default:
-        if (!this.#inbox.push(frame)) return;
+        this.#inbox.push(frame);
         if (this.readable) return this.#serve();
         return this.#skip();
     }
