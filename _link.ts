@@ -398,7 +398,7 @@ export class Link implements Endpoint {
     this.#messages = Math.max(0, this.#messages - messages);
     this.#weight = Math.max(0, this.#weight - weight);
     if (window === WINDOW || window === WIDE_WINDOW) this.#window = window;
-    if (chunks !== undefined) this.#outbox.recycle(chunks);
+    this.#outbox.recycle(chunks);
     this.#inquired = false;
     if (!this.#senders.first) return;
     if (this.#hasRoom()) this.#freeSenders();
