@@ -36,7 +36,7 @@ function listen(signal: AbortSignal, call: () => void): () => void {
   calls.add(call);
   return () => {
     calls.delete(call);
-    if (calls.size > 0 || alarms.get(signal) !== alarm) return;
+    if (calls.size > 0) return;
     alarms.delete(signal);
     signal.removeEventListener("abort", alarm);
   };
