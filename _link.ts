@@ -490,7 +490,7 @@ export class Link implements Endpoint {
   #tellTaken(): void {
     const { messages, weight } = this.#inbox;
     const chunks = this.#spent;
-    if (messages > 0 && !this.gone && this.#out) {
+    if (messages > 0 && this.#out) {
       this.#awaited = this.#eager = false;
       const frame: Frame = [TOOK, messages, weight, this.#offered];
       // In this thread the other end hears of the end at once: of this, too.
