@@ -254,6 +254,12 @@ test("a view that its buffer has become too short for is a TypeError", async () 
     }
     await a.send_bytes(none);
     assertEquals((await b.recv_bytes()).length, 0);
+    // Nothing fits anywhere, also behind the end of what is left.
+    buffer.resize(8);
+    const waiting = b.recv_bytes_into(buffer, 4);
+    buffer.resize(2);
+    await a.send_bytes(none);
+    assertEquals(await waiting, 0);
   });
 });
 

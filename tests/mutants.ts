@@ -741,6 +741,7 @@ const MUTANTS: Mutant[] = [
     "connection",
   ],
   ["_link.ts", "if (open.length > 1) link.sibling?.start();", "", "moving"],
+  ["connection.ts", "if (length > 0) message", "message", "bytes"],
 ];
 
 const MINUTES = 3;
