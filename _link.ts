@@ -758,6 +758,7 @@ export class Link implements Endpoint {
       readable: this.readable,
       writable: this.writable,
       skips: this.#skips,
+      gone: this.gone,
       ports: [...open].map((port) => port.give()),
       peers,
       inbox,
@@ -794,8 +795,8 @@ export class Link implements Endpoint {
 
   /** The end that a descriptor describes, open in this thread. */
   static from(descriptor: Descriptor): Link {
-    const { pipe, end, readable, writable, skips, ports, peers } = descriptor;
-    const { inbox, counts } = descriptor;
+    const { pipe, end, readable, writable, ports, peers } = descriptor;
+    const { inbox, counts, skips, gone } = descriptor;
     if (
       typeof pipe !== "string" || (end !== 0 && end !== 1) ||
       typeof readable !== "boolean" || typeof writable !== "boolean" ||
@@ -809,6 +810,8 @@ export class Link implements Endpoint {
     // What it was replugged with may be in the port of the other end, unread.
     if (open.length > 1) link.sibling?.start();
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
+    // What was known of an end in this thread may take a while through a drain.
+    link.gone = gone === true;
     if (open.length === 0) link.eof = link.gone = true;
     link.#skips = skips === true;
     if (link.#skips) link.start();
