@@ -1173,6 +1173,47 @@ test(
   WORKERS,
 );
 
+test(
+  "what an end has unread stays, however long the end lies in a message itself",
+  async () => {
+    const [a, b] = Pipe<Any>();
+    const [c, d] = Pipe<Any>();
+    const [e, f] = Pipe<Any>();
+    for (const conn of [a, c, e]) {
+      await conn.send(1);
+      conn.close();
+    }
+    const [via, there] = Pipe<Any>();
+    const queue = new Queue<Any>();
+    const packed = pack(b) as [Any, Any];
+    await via.send(d);
+    await queue.put(f);
+    await new Promise((done) => setTimeout(done, 1500)); // closed ports have gone
+    const { port1, port2 } = new MessageChannel();
+    const arrived = new Promise<Conn>((done) =>
+      port2.onmessage = ({ data }) => done(unpack(data))
+    );
+    port1.postMessage(...packed);
+    const back = await local({ there, queue });
+    const ends = [
+      await arrived,
+      await back.there.recv(),
+      await back.queue.get(),
+    ];
+    for (const end of ends) {
+      assertEquals(await end.recv(), 1);
+      await assertRejects(() => end.recv(), EOFError);
+      end.close();
+    }
+    port1.close();
+    port2.close();
+    close(via, back.there);
+    back.queue.close();
+    queue.close();
+  },
+  { needs: ["transfer"] },
+);
+
 testBoth("an end that has only sent moves, and goes on", async () => {
   for (const read of [0, 1, 200]) {
     const [a, b] = Pipe<Any>();
