@@ -881,7 +881,7 @@ test("send() waits while the peer has 4 MiB unread, one message is always allowe
     ["a set", (a) => a.send(new Set([new Float64Array(1 << 17)]))],
     ["a key", (a) => a.send({ ["x".repeat(1 << 20)]: 1 })],
     ["an error", (a) => a.send(new Error("x".repeat(1 << 20)))],
-    ["an integer", (a) => a.send(1n << 8_388_608n)],
+    ["integers", (a) => a.send(Array(8).fill(1n << 1_048_575n))], // Firefox: at most that
     ["a map", (a) => a.send(new Map([["x".repeat(1 << 20), 1]]))],
     ["objects", (a) => {
       const row = () => ({ id: 1, at: { x: 1, y: 2 } });
