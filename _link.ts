@@ -354,7 +354,7 @@ export class Link implements Endpoint {
     sent.catch(() => {}); // awaited later
     await this.#starting;
     // A peer that took something, and then closed, has said so.
-    if (this.gone && !this.#read) throw brokenPipe();
+    if (this.gone && !this.closed && !this.#read) throw brokenPipe();
     await sent;
   }
 
