@@ -27,7 +27,8 @@
  *  Mover or peer dying: its ports close, which counts as LAST; what had not
  *  been forwarded is lost with the mover. The new holder, when it finds its
  *  drain cut off (or CUT in it, from the drain of a mover before), reports all
- *  as taken: nobody will take what is lost, and sends would wait for that.
+ *  as taken: nobody will take what is lost, and sends would wait for that. It
+ *  tells the peer (CUT): after a crossing that sends to where the mover was.
  *  Where a lock tells of the peer's death, only the mover hears: it forwards EOF.
  *
  * Invariants: a receive waits only while the inbox is empty; of `#sources` only
@@ -579,7 +580,7 @@ export class Link implements Endpoint {
         if (port !== this.#out) this.#sourceEnded(port);
         return;
       case CUT:
-        return this.#lostSome();
+        return this.#cut(port);
       default:
         this.#inbox.push(frame);
         if (this.readable) return this.#serve();
@@ -610,13 +611,27 @@ export class Link implements Endpoint {
    */
   readonly #crossed: PortListener = {
     frame: () => {},
-    gone: (port) => {
-      port.close();
-      this.#out = this.#plug(this.#sources[0]!);
-      this.#sources.push(this.#out);
-      this.#lostSome(); // all that was sent there
-    },
+    gone: () => this.#plugAgain(),
   };
+
+  #plugAgain(): void {
+    this.#out!.close();
+    this.#out = this.#plug(this.#sources[0]!);
+    this.#sources.push(this.#out);
+    this.#lostSome(); // all that was sent there
+  }
+
+  /** A mover of this end has ended with what it was to pass on; or, after a crossing, one of the other end. */
+  #cut(port: OpenPort): void {
+    if (!this.#sources.includes(this.#out!)) this.#plugAgain();
+    else if (port !== this.#out) this.#moverLost();
+  }
+
+  #moverLost(): void {
+    this.#lostSome();
+    // After a crossing the peer may not hear that its port has gone with the mover (Bun).
+    this.#out!.post([CUT]);
+  }
 
   /** Tells the peer of another port, and returns the one that it leads to. */
   #plug(by: OpenPort): OpenPort {
@@ -629,7 +644,7 @@ export class Link implements Endpoint {
 
   /** A port is gone without a last frame. */
   #sourceCut(port: OpenPort): void {
-    if (port !== this.#out) this.#lostSome();
+    if (port !== this.#out) this.#moverLost();
     this.#sourceEnded(port);
   }
 

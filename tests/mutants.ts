@@ -366,7 +366,12 @@ const MUTANTS: Mutant[] = [
     "if (through === this.pipe + 1)",
     "moving",
   ],
-  ["_link.ts", "if (port !== this.#out) this.#lostSome();", "", "moving"],
+  [
+    "_link.ts",
+    "if (port !== this.#out) this.#moverLost();\n    this.#sourceEnded(port);",
+    "this.#sourceEnded(port);",
+    "moving",
+  ],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
   [
     "_link.ts",
@@ -694,10 +699,17 @@ const MUTANTS: Mutant[] = [
   ["_port.ts", "this.open && !pause", "this.open", "queue_threads", "node"],
   [
     "_port.ts",
-    "!Array.isArray(holder) && prototype !== null &&",
-    "!Array.isArray(holder) && prototype !== Object.prototype &&",
+    "!isPlain(holder)",
+    "Object.getPrototypeOf(holder) !== Object.prototype",
     "moving",
     "node",
+  ],
+  ["_link.ts", "this.#out!.post([CUT]);", "", "wire"],
+  [
+    "_link.ts",
+    "if (!this.#sources.includes(this.#out!)) this.#plugAgain();\n    else if",
+    "if",
+    "wire",
   ],
   ["_link.ts", "if (this.#hasRoom()) return DONE;", "", "moving"],
   [
@@ -727,7 +739,7 @@ const MUTANTS: Mutant[] = [
     "queue",
   ],
   ["_core.ts", "!handle.words || handle.local", "!handle.words", "queue_model"],
-  ["_core.ts", "if (handle.local) this.#trim(handle);", "", "queue_model"],
+  ["_core.ts", "if (handle.local) handle.trim();", "", "queue_model"],
   [
     "_link.ts",
     "this.#eager = true; // its first send",

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connection } from "../connection.ts";
 import { Link } from "../_link.ts";
 import { type Connection, EOFError, pack, Pipe, unpack } from "../mod.ts";
-import { openChannel, type OpenPort } from "../_port.ts";
+import { adopt, openChannel, type OpenPort } from "../_port.ts";
 import { force } from "../_runtime.ts";
 import * as wire from "../_wire.ts";
 import { Random, scale, seed, test } from "./_harness.ts";
@@ -108,16 +108,78 @@ test("foreign and malformed frames are ignored", async () => {
 });
 
 test("what is lost with a mover leaves no later send waiting", async () => {
-  const [conn, port] = exposed();
+  const [near, far] = openChannel();
+  const [drain, feed] = openChannel();
+  const link = new Link("pipe", 0, true, true, [drain, near]);
+  const conn = connection<Any, Any>(link);
   conn.poll(null).catch(() => {});
   const sends = Array.from({ length: 256 }, (_, i) => conn.send(i));
   // The reports of what was read are lost, too.
-  port.post([wire.CUT]);
+  feed.post([wire.CUT]);
   await Promise.all(sends);
   await conn.send("more");
   conn.close();
-  port.close();
+  for (const port of [far, feed]) port.close();
 });
+
+test(
+  "an end whose mover has ended says so, and its peer then sends elsewhere",
+  async () => {
+    // An end that has been replugged, and what its mover passes on.
+    const replugged = () => {
+      const [near, far] = openChannel();
+      const [drain, feed] = openChannel();
+      const link = Link.from({
+        kind: "connection",
+        pipe: "pipe",
+        end: 0,
+        readable: true,
+        writable: true,
+        skips: false,
+        ports: [drain.give(), near.give()],
+        peers: [null, null],
+        inbox: [],
+        counts: [0, 0, 1, 0],
+      });
+      return [connection<Any, Any>(link), far, feed] as const;
+    };
+    const frames = (port: OpenPort) => {
+      const got: Any[] = [];
+      port.start({ frame: (_, frame) => void got.push(frame), gone() {} });
+      return got;
+    };
+    const tags = (got: Any[]) => got.map(([tag]) => tag);
+
+    for (const how of ["CUT", "gone"]) {
+      const [conn, far, feed] = replugged();
+      const heard = frames(far);
+      conn.poll(null).catch(() => {});
+      if (how === "CUT") feed.post([wire.CUT]); // of a mover before
+      else feed.close();
+      while (!tags(heard).includes(wire.CUT)) await later();
+      for (const end of [conn, far, feed]) end.close();
+    }
+
+    // Both have moved at once: what is sent on the old port is for nobody any more.
+    const [conn, gone, feed] = replugged();
+    const [theirs, ours] = openChannel();
+    const heard = frames(theirs);
+    const raw = ours.give();
+    feed.post([wire.REPLUG, raw, 1, 0], [raw]);
+    theirs.post([wire.OBJECT, 1]);
+    assertEquals(await conn.recv(), 1);
+    await conn.send("lost");
+    theirs.post([wire.CUT]);
+    while (!tags(heard).includes(wire.REPLUG)) await later();
+    const fresh = adopt(heard.find(([tag]) => tag === wire.REPLUG)[1]);
+    const found = frames(fresh);
+    await conn.send("found");
+    while (!tags(found).includes(wire.OBJECT)) await later();
+    assertEquals(found.at(-1), [wire.OBJECT, "found"]);
+    for (const end of [conn, gone, feed, theirs, fresh]) end.close();
+  },
+  { needs: ["transfer"] },
+);
 
 test(
   "foreign and malformed frames do not disturb a move, or a close",
