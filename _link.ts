@@ -628,9 +628,10 @@ export class Link implements Endpoint {
   }
 
   #moverLost(): void {
-    this.#lostSome();
-    // After a crossing the peer may not hear that its port has gone with the mover (Bun).
+    // After a crossing the peer may not hear that its port has gone with the mover
+    // (Bun). Before the report of all as taken: what that lets go would be lost, too.
     this.#out!.post([CUT]);
+    this.#lostSome();
   }
 
   /** Tells the peer of another port, and returns the one that it leads to. */
