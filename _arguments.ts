@@ -25,8 +25,11 @@ export function options<T extends object>(
   what: string,
 ): Partial<T> {
   if (value === undefined || value === null) return {};
-  if (typeof value !== "object") {
-    throw new TypeError(`Cannot ${what}: the options must be an object`);
+  // A signal by itself would be taken for no options.
+  if (typeof value !== "object" || "aborted" in value) {
+    throw new TypeError(
+      `Cannot ${what}: the options must be an object, such as { signal }`,
+    );
   }
   return value;
 }

@@ -18,7 +18,7 @@ import { isBuffer } from "./_wire.ts";
 
 /** The field by which an endpoint refuses to be cloned by itself. */
 export const UNCLONEABLE: unique symbol = Symbol(
-  "an endpoint: it travels only in plain objects and arrays, through pack(), send() and put()",
+  "an endpoint: it travels only in plain objects and arrays, through pack(), send() and put() of the copy of this module that made it",
 );
 
 /** The plain description of an endpoint on its way. */
@@ -391,7 +391,7 @@ export function isParcel(message: unknown): message is Packed {
  * Makes live endpoints of what {@linkcode pack} made of them.
  *
  * @typeParam T What the message holds.
- * @param message What arrived, usually `event.data`. Once: an endpoint has one owner.
+ * @param message What arrived: `event.data`, not the event. Once: an endpoint has one owner.
  * @returns The value, with its endpoints open in this thread; a message that
  * `pack` did not make is returned unchanged.
  * @throws {TypeError} The message was unpacked before, or is malformed.

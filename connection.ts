@@ -8,6 +8,7 @@ import { duration, integer, partsOf, signalOf } from "./_arguments.ts";
 import { BufferTooShort, EOFError, OSError } from "./errors.ts";
 import { type Descriptor, register, UNCLONEABLE } from "./_handoff.ts";
 import type { ByteMessage } from "./_inbox.ts";
+import { iterate } from "./_iterate.ts";
 import { closedError, Link, portsOf, settle } from "./_link.ts";
 import type { Transferable } from "./_runtime.ts";
 import { Waiter } from "./_waiters.ts";
@@ -406,10 +407,12 @@ export class Connection<In = unknown, Out = In> {
   }
 
   /**
-   * Receives objects until the end of file, then ends quietly. Python's
-   * connections cannot be iterated.
+   * Receives objects until the end of file, then ends quietly; a loop that ends
+   * earlier takes nothing more, also one that a stream made of it cancels while
+   * it waits. Python's connections cannot be iterated.
    *
-   * @returns The objects, in order.
+   * @returns The objects, in order. What `recv` rejects with ends the loop, too:
+   * `close()` here meanwhile is an `OSError`.
    *
    * @example
    * ```ts
@@ -425,17 +428,11 @@ export class Connection<In = unknown, Out = In> {
    * b.close();
    * ```
    */
-  async *[Symbol.asyncIterator](): AsyncGenerator<In, void, undefined> {
-    while (true) {
-      let value: In;
-      try {
-        value = await this.recv();
-      } catch (error) {
-        if (error instanceof EOFError) return;
-        throw error;
-      }
-      yield value;
-    }
+  [Symbol.asyncIterator](): AsyncGenerator<In, void, undefined> {
+    return iterate(
+      (signal) => this.recv({ signal }),
+      (error) => error instanceof EOFError,
+    );
   }
 
   /** `close()`, for `using`. */

@@ -22,6 +22,7 @@ import { uniqueName } from "./_runtime.ts";
  * first end only receives, the second only sends; `Pipe<T, never>(false)` types
  * them so.
  * @returns The two ends.
+ * @throws {TypeError} `duplex` is not a boolean (Python takes anything).
  *
  * @example
  * ```ts
@@ -37,9 +38,12 @@ import { uniqueName } from "./_runtime.ts";
 export function Pipe<A = unknown, B = A>(
   duplex: boolean = true,
 ): [Connection<A, B>, Connection<B, A>] {
+  if (typeof duplex !== "boolean") {
+    throw new TypeError("Cannot make a pipe: duplex must be true or false");
+  }
   const pipe = uniqueName();
   const [port1, port2] = openChannel();
-  const first = new Link(pipe, 0, true, Boolean(duplex), [port1]);
-  const second = new Link(pipe, 1, Boolean(duplex), true, [port2]);
+  const first = new Link(pipe, 0, true, duplex, [port1]);
+  const second = new Link(pipe, 1, duplex, true, [port2]);
   return [connection(first), connection(second)];
 }

@@ -15,6 +15,7 @@ import type { Client } from "./_client.ts";
 import "./connection.ts"; // items may hold connections
 import { OSError, ShutDown } from "./errors.ts";
 import { register, UNCLONEABLE } from "./_handoff.ts";
+import { iterate } from "./_iterate.ts";
 import { noticed } from "./_locks.ts";
 import { clientFrom, Owner, portsOf } from "./_owner.ts";
 import type { Transferable } from "./_runtime.ts";
@@ -35,7 +36,12 @@ export interface GetOptions extends QueueOptions {
 
 /** Options of {@linkcode Queue.put}. */
 export interface PutOptions extends GetOptions {
-  /** Parts of the item to be moved instead of copied, as for `postMessage`. */
+  /**
+   * Parts of the item to be moved instead of copied, as for `postMessage`: on
+   * the way to the owner. From there to its consumer an item is always copied,
+   * and kept until it has arrived: one that dies loses nothing. For large
+   * buffers put a pipe's end, and send them through that.
+   */
   transfer?: Transferable[] | undefined;
 }
 
@@ -478,8 +484,9 @@ export class Queue<T = unknown> {
   }
 
   /**
-   * Gets items until the queue is shut down, then ends quietly. Python's
-   * queues cannot be iterated.
+   * Gets items until the queue is shut down, then ends quietly; a loop that
+   * ends earlier takes nothing more, also one that a stream made of it cancels
+   * while it waits. Python's queues cannot be iterated.
    *
    * @returns The items.
    * @throws {OSError} This handle is closed, also while waiting.
@@ -498,17 +505,11 @@ export class Queue<T = unknown> {
    * q.close();
    * ```
    */
-  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
-    while (true) {
-      let item: T;
-      try {
-        item = await this.get();
-      } catch (error) {
-        if (error instanceof ShutDown) return;
-        throw error;
-      }
-      yield item;
-    }
+  [Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+    return iterate(
+      (signal) => this.get({ signal }),
+      (error) => error instanceof ShutDown,
+    );
   }
 
   /** `close()`, for `using`. */

@@ -787,6 +787,23 @@ test("for await receives until the end of file", async () => {
   });
 });
 
+test("for await that is ended from outside while it waits takes nothing more", async () => {
+  for (const how of ["return", "throw"] as const) {
+    await withPipe(async (a, b) => {
+      const loop = b[Symbol.asyncIterator]();
+      const next = loop.next();
+      const reason = new Error("Stop");
+      const ended = how === "return" ? loop.return() : loop.throw(reason);
+      assertEquals(await next, { done: true, value: undefined });
+      if (how === "throw") await assertRejects(() => ended, Error, "Stop");
+      else assertEquals(await ended, { done: true, value: undefined });
+      await a.send(1);
+      assertEquals(await b.recv(), 1);
+      assertEquals(await loop.next(), { done: true, value: undefined });
+    });
+  }
+});
+
 // --- Backpressure ------------------------------------------------------------------
 
 test("send() waits while the peer has 256 messages unread", async () => {

@@ -1305,6 +1305,20 @@ handleTest(
   },
 );
 
+handleTest(
+  "for await that is ended from outside while it waits takes nothing more",
+  async ({ queue }) => {
+    const q = await queue();
+    const loop = q[Symbol.asyncIterator]();
+    const next = loop.next();
+    const ended = loop.return();
+    assertEquals(await next, { done: true, value: undefined });
+    assertEquals(await ended, { done: true, value: undefined });
+    await q.put(1);
+    assertEquals(await q.get(), 1);
+  },
+);
+
 handleTest("for await gets until the queue is shut down", async ({ queue }) => {
   const q = await queue();
   await q.put_many([1, undefined, 3]);

@@ -352,6 +352,30 @@ const PIPES: Record<string, Row> = {
       return [...receives(w), () => w.poll()];
     },
   },
+  "a pipe that is told neither true nor false": {
+    error: TypeError,
+    words: "duplex must be true or false",
+    provoke: () => [
+      () => Pipe({ duplex: false } as Any),
+      () => Pipe(1 as Any),
+      () => Pipe(null as Any),
+    ],
+  },
+  "a signal in the place of the options": {
+    error: TypeError,
+    words: "such as { signal }",
+    provoke(scene) {
+      const [a, b] = scene.pipe();
+      const { signal } = new AbortController() as Any;
+      return [
+        () => a.send(1, signal),
+        () => b.recv(signal),
+        () => b.recv_bytes(1, signal),
+        () => b.poll(0, signal),
+        () => wait([b], 0, signal),
+      ];
+    },
+  },
   "wait() for what is no connection": {
     error: TypeError,
     words: "Cannot wait",
