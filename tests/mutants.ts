@@ -370,7 +370,7 @@ const MUTANTS: Mutant[] = [
     "_link.ts",
     "if (port !== this.#out) this.#moverLost();\n    this.#sourceEnded(port);",
     "this.#sourceEnded(port);",
-    "moving",
+    "wire",
   ],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
   [
