@@ -59,7 +59,6 @@ import {
 } from "./_port.ts";
 import {
   bytesLimits,
-  closeEvents,
   hold,
   isTransferred,
   release,
@@ -218,6 +217,8 @@ export class Link implements Endpoint {
   #hungry = 0;
   /** A send waits at the peer, and has not been answered. */
   #awaited = false;
+  /** Some is lost that was to come in before the next port, perhaps where the peer has moved to. */
+  #missed = false;
   /** Reading was ended: what comes in is dropped. */
   #skips = false;
   /** The next message that is taken is reported at once. */
@@ -600,20 +601,13 @@ export class Link implements Endpoint {
     }
     for (const port of this.#sources) if (port !== this.#out) port.close();
     this.#sources = [fresh];
-    if (this.#out !== fresh && closeEvents()) this.#out!.start(this.#crossed);
+    // Where the peer has moved to is known all the same: it need not be told.
+    if (this.#missed) this.#lostSome();
+    this.#missed = false;
     fresh.start(this.#reader);
   }
 
-  /**
-   * After a crossing nothing comes in where this end sends; but the mover of
-   * the other one may end before it has passed on where that leads. Then the
-   * peer has not heard of the move here, and is told again.
-   */
-  readonly #crossed: PortListener = {
-    frame: () => {},
-    gone: () => this.#plugAgain(),
-  };
-
+  /** After a crossing the mover of the other end has ended, and has not passed on where this end sends: the peer is told again. */
   #plugAgain(): void {
     this.#out!.close();
     this.#out = this.#plug(this.#sources[0]!);
@@ -624,10 +618,11 @@ export class Link implements Endpoint {
   /** A mover of this end has ended with what it was to pass on; or, after a crossing, one of the other end. */
   #cut(port: OpenPort): void {
     if (!this.#sources.includes(this.#out!)) this.#plugAgain();
-    else if (port !== this.#out) this.#moverLost();
+    else if (port !== this.#out) this.#missed = true;
   }
 
   #moverLost(): void {
+    this.#missed = false;
     // After a crossing the peer may not hear that its port has gone with the mover
     // (Bun). Before the report of all as taken: what that lets go would be lost, too.
     this.#out!.post([CUT]);
@@ -645,7 +640,7 @@ export class Link implements Endpoint {
 
   /** A port is gone without a last frame. */
   #sourceCut(port: OpenPort): void {
-    if (port !== this.#out) this.#moverLost();
+    if (port !== this.#out) this.#missed = true;
     this.#sourceEnded(port);
   }
 
@@ -670,6 +665,7 @@ export class Link implements Endpoint {
 
   #sourceEnded(port: OpenPort): void {
     if (port === this.#out) return this.#end();
+    if (this.#missed) this.#moverLost();
     port.close();
     this.#sources.shift();
     if (this.#sources.length === 0) this.#sources.push(this.#out!);
@@ -804,6 +800,7 @@ export class Link implements Endpoint {
     const near = this.#plug(out);
     if (!this.#sources.includes(out)) out.close();
     const heard = this.#moves > 1 || out.watch.received > 0;
+    if (this.#missed) feed.post([CUT]);
     forward(this.#sources, feed, out, heard);
     this.#out = near;
     this.#sources = [drain, near];

@@ -287,6 +287,7 @@ export function watchPeer(port: Watched, peer: Peer | undefined): void {
 export function linger(
   raw: MessagePort,
   drop: (message: unknown) => void,
+  dead: boolean,
 ): void {
   const hear = ({ data }: MessageEvent) => {
     if (!Array.isArray(data) || data[0] !== HELLO) drop(data);
@@ -297,8 +298,8 @@ export function linger(
     raw.removeEventListener("message", hear);
     closeMethod.call(raw);
   };
-  // Firefox drops with it what is unread at the other side, which may lie in a message for long.
-  const timer = travelLoses() ? undefined : setTimeout(end, LINGER_MS);
+  // Firefox drops with it what is unread at the other side, which, if it lives, may lie in a message for long.
+  const timer = travelLoses() && !dead ? undefined : setTimeout(end, LINGER_MS);
   postMessage.call(raw, [HELLO, null]);
   raw.addEventListener("message", hear);
   raw.start();

@@ -208,7 +208,7 @@ export class OpenPort {
       twin!.lost();
     } else {
       if (twin) twin.twin = undefined; // it has to be told, and to answer
-      scrapPort(this.raw);
+      scrapPort(this.raw, this.dead);
     }
   }
 
@@ -289,9 +289,9 @@ export function openChannel(): [OpenPort, OpenPort] {
 }
 
 /** Closes a port; where that drops nothing (Deno), also what is queued in it. */
-function scrapPort(raw: MessagePort): void {
+function scrapPort(raw: MessagePort, dead = false): void {
   if (dressing()) { for (const message of queuedIn(raw)) scrap(message); }
-  if (watchesPeers()) linger(raw, scrap);
+  if (watchesPeers()) linger(raw, scrap, dead);
   else closeMethod.call(raw);
 }
 

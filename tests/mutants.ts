@@ -366,10 +366,18 @@ const MUTANTS: Mutant[] = [
     "if (through === this.pipe + 1)",
     "moving",
   ],
+  ["_link.ts", "if (this.#missed) this.#moverLost();", "", "wire"],
+  ["_link.ts", "if (this.#missed) this.#lostSome();", "", "wire"],
   [
     "_link.ts",
-    "if (port !== this.#out) this.#moverLost();\n    this.#sourceEnded(port);",
+    "if (port !== this.#out) this.#missed = true;\n    this.#sourceEnded(port);",
     "this.#sourceEnded(port);",
+    "wire",
+  ],
+  [
+    "_link.ts",
+    "else if (port !== this.#out) this.#missed = true;",
+    "else if (port !== this.#out) this.#moverLost();",
     "wire",
   ],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
@@ -712,12 +720,6 @@ const MUTANTS: Mutant[] = [
     "wire",
   ],
   ["_link.ts", "if (this.#hasRoom()) return DONE;", "", "moving"],
-  [
-    "_link.ts",
-    "if (this.#out !== fresh && closeEvents()) this.#out!.start(this.#crossed);",
-    "",
-    "moving",
-  ],
   [
     "_handoff.ts",
     "restore(copies, places.map(([holder]) => holder));",

@@ -116,33 +116,56 @@ test("what is lost with a mover leaves no later send waiting", async () => {
   const sends = Array.from({ length: 256 }, (_, i) => conn.send(i));
   // The reports of what was read are lost, too.
   feed.post([wire.CUT]);
+  feed.post([wire.LAST]);
   await Promise.all(sends);
   await conn.send("more");
   conn.close();
   for (const port of [far, feed]) port.close();
 });
 
+/** An end that has been replugged, the port to which that leads, and what its mover passes on. */
+function replugged(pipe = "pipe"): [Connection<Any>, OpenPort, OpenPort] {
+  const [near, far] = openChannel();
+  const [drain, feed] = openChannel();
+  const link = Link.from({
+    kind: "connection",
+    pipe,
+    end: 0,
+    readable: true,
+    writable: true,
+    skips: false,
+    ports: [drain.give(), near.give()],
+    peers: [null, null],
+    inbox: [],
+    counts: [0, 0, 1, 0],
+  });
+  return [connection<Any, Any>(link), far, feed];
+}
+
+test(
+  "two ends that moved at once find each other, whatever was lost before",
+  async () => {
+    const [a, toA, fromMoverOfA] = replugged("one");
+    const [b, toB, fromMoverOfB] = replugged("other");
+    const [rawA, rawB] = [toA.give(), toB.give()];
+    fromMoverOfB.post([wire.CUT]); // of a mover before
+    fromMoverOfA.post([wire.REPLUG, rawB, 1, 0], [rawB]);
+    fromMoverOfB.post([wire.REPLUG, rawA, 1, 0], [rawA]);
+    for (const [from, to] of [[a, b], [b, a]] as const) {
+      for (let i = 0; i < 300; i++) {
+        const sent = from.send(i);
+        assertEquals(await to.recv(), i);
+        await sent;
+      }
+    }
+    for (const end of [a, b, fromMoverOfA, fromMoverOfB]) end.close();
+  },
+  { needs: ["transfer"] },
+);
+
 test(
   "an end whose mover has ended says so, and its peer then sends elsewhere",
   async () => {
-    // An end that has been replugged, and what its mover passes on.
-    const replugged = () => {
-      const [near, far] = openChannel();
-      const [drain, feed] = openChannel();
-      const link = Link.from({
-        kind: "connection",
-        pipe: "pipe",
-        end: 0,
-        readable: true,
-        writable: true,
-        skips: false,
-        ports: [drain.give(), near.give()],
-        peers: [null, null],
-        inbox: [],
-        counts: [0, 0, 1, 0],
-      });
-      return [connection<Any, Any>(link), far, feed] as const;
-    };
     const frames = (port: OpenPort) => {
       const got: Any[] = [];
       port.start({ frame: (_, frame) => void got.push(frame), gone() {} });
@@ -154,8 +177,10 @@ test(
       const [conn, far, feed] = replugged();
       const heard = frames(far);
       conn.poll(null).catch(() => {});
-      if (how === "CUT") feed.post([wire.CUT]); // of a mover before
-      else feed.close();
+      if (how === "CUT") { // of a mover before
+        feed.post([wire.CUT]);
+        feed.post([wire.LAST]);
+      } else feed.close();
       while (!tags(heard).includes(wire.CUT)) await later();
       for (const end of [conn, far, feed]) end.close();
     }
