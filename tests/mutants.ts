@@ -367,17 +367,10 @@ const MUTANTS: Mutant[] = [
     "moving",
   ],
   ["_link.ts", "if (this.#missed) this.#moverLost();", "", "wire"],
-  ["_link.ts", "if (this.#missed) this.#lostSome();", "", "wire"],
   [
     "_link.ts",
     "if (port !== this.#out) this.#missed = true;\n    this.#sourceEnded(port);",
     "this.#sourceEnded(port);",
-    "wire",
-  ],
-  [
-    "_link.ts",
-    "else if (port !== this.#out) this.#missed = true;",
-    "else if (port !== this.#out) this.#moverLost();",
     "wire",
   ],
   ["_link.ts", "to.post([CUT]);", "", "moving"],
