@@ -296,6 +296,11 @@ export class QueueCore {
     call.handle.calls.delete(call.id);
   }
 
+  /** Whether a call has not been given up yet. */
+  #waits({ handle, slot, id }: Call): boolean {
+    return slot === 0 || Atomics.load(handle.words!, slot) === id;
+  }
+
   /** Whether a call has not been given up; from then on it cannot be. */
   #isLive({ handle, slot, id }: Call): boolean {
     return slot === 0 || endSlot(handle.words!, slot, id);
@@ -308,6 +313,11 @@ export class QueueCore {
     let putter: Call | undefined;
     while ((putter = this.#putters.first)) {
       if (Atomics.load(words, STATE) !== OPEN) return;
+      // Not for one that was given up long ago: `qsize()` would count its place.
+      if (!this.#waits(putter)) {
+        this.#endPut(putter, "cancelled", false);
+        continue;
+      }
       if (!reserve(words, maxsize)) {
         // Ask to be told, then look again: it may have changed meanwhile.
         if (Atomics.exchange(words, BELL, 1) === 1) return;
@@ -727,9 +737,8 @@ export class QueueCore {
       places = (places + (words ? counts[next++]! : admitted) - arrived) | 0;
     }
     let waiting = 0;
-    this.#putters.forEach(({ handle, slot, id }) => {
-      const live = slot === 0 || Atomics.load(handle.words!, slot) === id;
-      if (live) waiting++;
+    this.#putters.forEach((putter) => {
+      if (this.#waits(putter)) waiting++;
     });
     if (this.#counts()?.join() !== counts.join()) return;
     this.#uncounted = false;
