@@ -585,6 +585,31 @@ export async function settle(): Promise<void> {
   else for (let i = 0; i < 16; i++) await null;
 }
 
+/** What a handle has posted comes in at the owner. */
+export function up(world: World, ...members: Member[]): void {
+  for (const member of members) {
+    while (world.canRise(member)) world.rise(member);
+  }
+}
+
+/** What the owner has posted comes in at a handle. */
+export function down(world: World, ...members: Member[]): void {
+  for (const member of members) {
+    while (world.canFall(member)) world.fall(member);
+  }
+}
+
+/** Everything comes in, and what that leads to. */
+export async function deliver(world: World): Promise<void> {
+  for (let i = 0; i < 4; i++) {
+    for (const member of world.members) {
+      up(world, member);
+      down(world, member);
+    }
+    await settle();
+  }
+}
+
 /** Runs something with some operations of `Atomics` changed. */
 export function withAtomics(changed: object, run: () => void): void {
   const real = globalThis.Atomics;

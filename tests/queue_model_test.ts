@@ -12,11 +12,14 @@ import { env, Random, scale, seed, test } from "./_harness.ts";
 import { Clock } from "./_clock.ts";
 import {
   beforeClaim,
+  deliver,
+  down,
   type Exchange,
   type Member,
   numberOf,
   settle,
   Token,
+  up,
   withAtomics,
   World,
 } from "./_world.ts";
@@ -817,8 +820,8 @@ test("Client waits, after a timeout, for what has been put and is on its way", a
       const none = client.get(1, undefined).catch(({ name }) => name);
       world.rise(other);
       clock.fire(1);
-      while (world.canRise(other)) world.rise(other);
-      while (world.canFall(other)) world.fall(other);
+      up(world, other);
+      down(world, other);
       assertEquals(await none, "Empty");
     }
   } finally {
@@ -864,7 +867,7 @@ test("Client tells the owner of a put that it takes back", async () => {
   count(-1); // which cannot be cloned
   await one.client.put(() => {}, undefined, Infinity, undefined)
     .catch(() => {});
-  while (world.canRise(one)) world.rise(one);
+  up(world, one);
   world.fall(other);
   assertEquals(await got, "Empty");
 });
@@ -878,8 +881,8 @@ test("Client: join_thread() waits for a put_many that is under way", async () =>
   let joined = false;
   const join = one.client.joinThread(undefined).then(() => joined = true);
   const deliver = async (member: Member) => {
-    while (world.canRise(member)) world.rise(member);
-    while (world.canFall(member)) world.fall(member);
+    up(world, member);
+    down(world, member);
     await settle();
   };
   for (const item of [1, 2, 3]) {
@@ -909,7 +912,7 @@ test("Client rejects every call when the owner's thread ends", async () => {
       }
       // What the owner has posted still arrives, what comes to it does not.
       for (const member of world.members) {
-        while (world.canFall(member)) world.fall(member);
+        down(world, member);
         await settle();
         member.client.ownerEnded();
       }
@@ -935,30 +938,21 @@ for (const where of ["elsewhere", "with words", "here"]) {
       joinable: false,
     });
     const [one, two, other] = world.members as [Member, Member, Member];
-    const deliver = async () => {
-      for (let i = 0; i < 4; i++) {
-        for (const member of world.members) {
-          while (world.canRise(member)) world.rise(member);
-          while (world.canFall(member)) world.fall(member);
-        }
-        await settle();
-      }
-    };
     const got = one.client.get(Infinity, undefined);
     one.client.abandon();
     const putting = two.client.putMany(new Set([1, 2, 3]), Infinity, undefined);
     two.client.abandon();
     assertEquals([one.client.closed, two.client.closed], [false, false]);
-    await deliver();
+    await deliver(world);
     assertEquals(await got, 1);
     assertEquals([one.client.closed, two.client.closed], [true, false]);
     for (const item of [2, 3]) {
       const next = other.client.get(Infinity, undefined);
-      await deliver();
+      await deliver(world);
       assertEquals(await next, item);
     }
     await putting;
-    await deliver();
+    await deliver(world);
     assertEquals([one.open, two.open], [false, false]);
   });
 }
@@ -972,36 +966,27 @@ for (const where of ["elsewhere", "with words", "here"]) {
       remotes: where === "here" ? 1 : 2,
     });
     const [one, other] = world.members as [Member, Member];
-    const deliver = async () => {
-      for (let i = 0; i < 4; i++) {
-        for (const member of world.members) {
-          while (world.canRise(member)) world.rise(member);
-          while (world.canFall(member)) world.fall(member);
-        }
-        await settle();
-      }
-    };
     const putting = one.client.putMany([1, 2], Infinity, undefined);
     one.client.close();
     const done: string[] = [];
     one.client.joinThread(undefined).then(() => done.push("join_thread"));
     one.client.join(undefined).then(() => done.push("join"));
     one.client.abandon();
-    await deliver();
+    await deliver(world);
     for (const item of [1, 2]) {
       const got = other.client.get(Infinity, undefined);
-      await deliver();
+      await deliver(world);
       assertEquals(await got, item);
     }
     await putting;
-    await deliver();
+    await deliver(world);
     assertEquals([one.open, done], [true, ["join_thread"]]);
     for (let i = 0; i < 2; i++) {
       const marked = other.client.taskDone();
-      await deliver();
+      await deliver(world);
       await marked;
     }
-    await deliver();
+    await deliver(world);
     assertEquals([one.open, done], [false, ["join_thread", "join"]]);
   });
 }
@@ -1019,8 +1004,8 @@ test("Client that has given a put up keeps the reason, whatever comes after", as
       .catch((reason) => reason);
     stop.abort("Mine");
     clock.fire(5); // the owner has not answered yet
-    while (world.canRise(one)) world.rise(one);
-    while (world.canFall(one)) world.fall(one);
+    up(world, one);
+    down(world, one);
     assertEquals(await put, "Mine");
   } finally {
     clock.restore();
@@ -1071,9 +1056,9 @@ for (const what of ["a get that waits", "copies that come", "the owner"]) {
     }
     assertEquals(await got, 1);
     await put(2);
-    while (world.canRise(other)) world.rise(other);
-    while (world.canRise(one)) world.rise(one);
-    while (world.canFall(other)) world.fall(other);
+    up(world, other);
+    up(world, one);
+    down(world, other);
     assertEquals(await waiting, 2);
   });
 }
@@ -1082,8 +1067,8 @@ for (const what of ["a get that waits", "copies that come", "the owner"]) {
 function deliverAll(world: World, members: Member[]): void {
   for (let i = 0; i < 4; i++) {
     for (const member of members) {
-      while (world.canRise(member)) world.rise(member);
-      while (world.canFall(member)) world.fall(member);
+      up(world, member);
+      down(world, member);
     }
   }
 }
@@ -1104,7 +1089,7 @@ test("QueueCore and Client: gets of a handle keep their order when another handl
     const by = () => {
       faster.client.receive([ITEMS, 0, 0, 0, 0, [1]]);
       got = faster.client.get(Infinity, undefined);
-      if (ownerLooks) { while (world.canRise(other)) world.rise(other); }
+      if (ownerLooks) up(world, other);
     };
     beforeClaim(by, () => other.client.receive([ITEMS, 0, 0, 0, 0, [1]]));
     await put(2);
@@ -1125,7 +1110,7 @@ test("QueueCore and Client: the owner goes on when a get that it met was served 
   const next = third.client.get(Infinity, undefined);
   const by = () => {
     for (const member of [other, one, third]) {
-      while (world.canRise(member)) world.rise(member);
+      up(world, member);
     }
   };
   beforeClaim(by, () => other.client.receive([ITEMS, 0, 0, 0, 0, [1]]));
@@ -1161,7 +1146,7 @@ test("QueueCore counts what a thread claimed and did not count before it ended",
     for (const item of [1, 2, 3]) {
       await one.client.put(item, undefined, Infinity, undefined);
     }
-    while (world.canRise(one)) world.rise(one);
+    up(world, one);
     // One item is on its way to a get, or has come to it.
     const got = third.client.get(Infinity, undefined);
     world.rise(third);
@@ -1181,7 +1166,7 @@ test("QueueCore counts what a thread claimed and did not count before it ended",
     world.fall(third);
     assertEquals(await got, 1);
     await one.client.put(4, undefined, Infinity, undefined);
-    while (world.canRise(one)) world.rise(one);
+    up(world, one);
     world.core.changed();
     assertEquals(sizeOf(words), 3 - claimed);
     assertEquals(Atomics.load(words, HEAD) - Atomics.load(words, GOT), 0);
@@ -1226,8 +1211,8 @@ test("put() that does not wait asks the owner when there is room, though a put t
   const [one] = world.members as [Member];
   Atomics.add(world.core.words, PUTS, 1);
   const put = one.client.put(1, undefined, 0, undefined);
-  while (world.canRise(one)) world.rise(one);
-  while (world.canFall(one)) world.fall(one);
+  up(world, one);
+  down(world, one);
   await put;
 });
 
@@ -1256,8 +1241,8 @@ test("after an immediate shutdown nothing counts, though items are still on thei
   const [one, other] = members;
   await one.client.put(1, undefined, Infinity, undefined);
   const shut = other.client.shutdown(true);
-  while (world.canRise(other)) world.rise(other);
-  while (world.canFall(other)) world.fall(other);
+  up(world, other);
+  down(world, other);
   await shut;
   assertEquals([await one.client.size(), await other.client.size()], [0, 0]);
   deliverAll(world, members);
@@ -1276,8 +1261,8 @@ test("QueueCore: without shared memory a get that was aborted holds no item back
   stop.abort("aborted");
   world.rise(one);
   const got = other.client.get(0, undefined);
-  while (world.canRise(other)) world.rise(other);
-  while (world.canFall(other)) world.fall(other);
+  up(world, other);
+  down(world, other);
   assertEquals([await aborted, await got], ["aborted", 1]);
   await put;
   deliverAll(world, members); // it comes back, too late to come out again

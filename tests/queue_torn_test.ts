@@ -5,10 +5,12 @@ import { assert, assertEquals } from "@std/assert";
 import { test } from "./_harness.ts";
 import {
   beforeClaim,
+  down,
   type Member,
   numberOf,
   settle,
   Token,
+  up,
   withAtomics,
   World,
 } from "./_world.ts";
@@ -26,20 +28,6 @@ import {
 const forever = [Infinity, undefined] as const;
 const put = ({ client }: Member, item: unknown, timeout = Infinity) =>
   client.put(item, undefined, timeout, undefined);
-
-/** What a handle has posted comes in at the owner. */
-function up(world: World, ...members: Member[]): void {
-  for (const member of members) {
-    while (world.canRise(member)) world.rise(member);
-  }
-}
-
-/** What the owner has posted comes in at a handle. */
-function down(world: World, ...members: Member[]): void {
-  for (const member of members) {
-    while (world.canFall(member)) world.fall(member);
-  }
-}
 
 function all(world: World): void {
   const moves = () =>
