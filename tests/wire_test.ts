@@ -17,6 +17,25 @@ function exposed(): [Connection<Any>, OpenPort] {
   return [connection<Any, Any>(new Link("pipe", 0, true, true, [near])), far];
 }
 
+/** An end that has been replugged, the port to which that leads, and what its mover passes on. */
+function replugged(pipe = "pipe"): [Connection<Any>, OpenPort, OpenPort] {
+  const [near, far] = openChannel();
+  const [drain, feed] = openChannel();
+  const link = Link.from({
+    kind: "connection",
+    pipe,
+    end: 0,
+    readable: true,
+    writable: true,
+    skips: false,
+    ports: [drain.give(), near.give()],
+    peers: [null, null],
+    inbox: [],
+    counts: [0, 0, 1, 0],
+  });
+  return [connection<Any, Any>(link), far, feed];
+}
+
 const TAGS = Object.values(wire).filter((x) => typeof x === "number");
 const later = () => new Promise((done) => setTimeout(done, 10));
 
@@ -108,10 +127,7 @@ test("foreign and malformed frames are ignored", async () => {
 });
 
 test("what is lost with a mover leaves no later send waiting", async () => {
-  const [near, far] = openChannel();
-  const [drain, feed] = openChannel();
-  const link = new Link("pipe", 0, true, true, [drain, near]);
-  const conn = connection<Any, Any>(link);
+  const [conn, far, feed] = replugged();
   conn.poll(null).catch(() => {});
   const sends = Array.from({ length: 256 }, (_, i) => conn.send(i));
   // The reports of what was read are lost, too.
@@ -122,25 +138,6 @@ test("what is lost with a mover leaves no later send waiting", async () => {
   conn.close();
   for (const port of [far, feed]) port.close();
 });
-
-/** An end that has been replugged, the port to which that leads, and what its mover passes on. */
-function replugged(pipe = "pipe"): [Connection<Any>, OpenPort, OpenPort] {
-  const [near, far] = openChannel();
-  const [drain, feed] = openChannel();
-  const link = Link.from({
-    kind: "connection",
-    pipe,
-    end: 0,
-    readable: true,
-    writable: true,
-    skips: false,
-    ports: [drain.give(), near.give()],
-    peers: [null, null],
-    inbox: [],
-    counts: [0, 0, 1, 0],
-  });
-  return [connection<Any, Any>(link), far, feed];
-}
 
 test(
   "two ends that moved at once find each other, whatever was lost before",
@@ -296,10 +293,7 @@ test("what comes after the end of file is ignored", async () => {
 });
 
 test("what comes after the end of file is not passed on", async () => {
-  const [near, far] = openChannel();
-  const [drain, feed] = openChannel();
-  const link = new Link("pipe", 0, true, true, [drain, near]);
-  const conn = connection<Any, Any>(link);
+  const [conn, far, feed] = replugged();
   await conn.poll(0);
   for (const tag of [wire.EOF, wire.LAST, wire.OBJECT]) far.post([tag, 2]);
   await later(); // kept until the drain has ended
