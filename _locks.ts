@@ -39,7 +39,8 @@ import {
   workerThreads,
 } from "./_runtime.ts";
 
-interface Locks {
+/** Web Locks, as far as they are used here. */
+export interface Locks {
   request(name: string, granted: () => unknown): Promise<unknown>;
   request(
     name: string,

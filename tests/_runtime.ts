@@ -1,5 +1,9 @@
 // Which runtime this is, for both sides of the harness. Tests do not ask.
 
+import type { Locks } from "../_locks.ts";
+
+export type { Locks };
+
 type Env = Record<string, string | undefined>;
 
 interface Globals {
@@ -14,16 +18,6 @@ interface Globals {
     getBuiltinModule?(name: string): unknown;
     exit?(code?: number): never;
   };
-}
-
-/** Web Locks, as far as the harness uses them. */
-export interface Locks {
-  request(name: string, granted: () => unknown): Promise<unknown>;
-  request(
-    name: string,
-    options: { signal: AbortSignal },
-    granted: () => unknown,
-  ): Promise<unknown>;
 }
 
 const globals = globalThis as unknown as Globals;
