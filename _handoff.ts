@@ -416,7 +416,7 @@ export function unpack<T = unknown>(message: unknown): T {
     scrap(endpoints);
     throw malformed();
   }
-  for (const part of transferOf(message)) {
+  for (const part of partsOf(message)) {
     if (isTransferred(part)) arrived.add(part);
   }
   const made: { close(): void }[] = [];
@@ -454,8 +454,10 @@ export function drop(parcel: unknown): void {
 
 /** What has to be transferred when a packed message is passed on unread. */
 export function transferOf(message: unknown): Transferable[] {
-  if (!isParcel(message)) return [];
-  const { endpoints, moved } = message;
+  return isParcel(message) ? partsOf(message) : [];
+}
+
+function partsOf({ endpoints, moved }: Packed): Transferable[] {
   return [
     ...moved,
     ...endpoints.flatMap((descriptor) => kindOf(descriptor)!.ports(descriptor)),
