@@ -705,6 +705,20 @@ const MUTANTS: Mutant[] = [
     "moving",
     "node",
   ],
+  ["_core.ts", "if (!this.#waits(putter)) {", "if (0) {", "queue_model"],
+  [
+    "_iterate.ts",
+    "stop.abort();\n      return end",
+    "return end",
+    "connection",
+  ],
+  ["_arguments.ts", ' || "aborted" in value', "", "rejections"],
+  [
+    "_link.ts",
+    "for (const look of this.#watchers) look(why);",
+    "",
+    "poll_wait",
+  ],
   ["_link.ts", "this.#out!.post([CUT]);", "", "wire"],
   [
     "_link.ts",

@@ -1012,6 +1012,31 @@ test("Client that has given a put up keeps the reason, whatever comes after", as
   }
 });
 
+test("QueueCore takes no place for a put that was given up, not for a moment", async () => {
+  const world = new World({ maxsize: 1, words: true, remotes: 2 });
+  const [one, other] = world.members as [Member, Member];
+  await one.client.put(1, undefined, Infinity, undefined);
+  const stop = new AbortController();
+  const given = one.client.put(2, undefined, Infinity, stop.signal)
+    .catch((reason) => reason);
+  up(world, one);
+  stop.abort("given up"); // the owner has not heard of it yet
+  const got = other.client.get(Infinity, undefined);
+  const places: number[] = [];
+  const real = globalThis.Atomics;
+  const compareExchange = (...args: Exchange) => {
+    if (args[0] === world.core.words && args[1] === TAIL) places.push(args[3]);
+    return real.compareExchange(...args);
+  };
+  withAtomics({ compareExchange }, () => {
+    up(world, other); // takes the first item out
+    down(world, other);
+    up(world, other, one);
+  });
+  assertEquals([await got, await given, places], [1, "given up", []]);
+  assertEquals(await one.client.size(), 0);
+});
+
 test("Client asks the owner when its copies are ahead of what is claimed", async () => {
   const world = new World({ maxsize: 0, words: true, remotes: 1 });
   const [one] = world.members as [Member];
