@@ -140,7 +140,7 @@ export function report(results: Results): string {
   return [
     "# Results",
     "",
-    `Made by \`deno task bench\`: commit ${commit}, ${cores} cores, ${system}, medians of ${rounds} rounds in which all ways took turns, twice each: the second counts. ` +
+    `Made by \`deno task bench\`: commit ${commit}, ${cores} cores, ${system}, medians of ${rounds} rounds in which all ways took turns, 150 ms each or more. ` +
     Object.entries(versions).map(([name, at]) => `${name} ${at}`).join(", ") +
     ".",
     "",

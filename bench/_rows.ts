@@ -46,9 +46,10 @@ export interface Result {
   bound?: { sketch: string; ratios: Record<string, number> } | undefined;
 }
 
-/** At least so many rounds are not counted, and as many as fill so much time for each way: engines compile in steps. */
+/** So many rounds are not counted: engines compile in steps. */
 const WARM_UP = 3;
-const WARM_UP_MS = 400;
+/** The work is repeated until a round has taken so long: some milliseconds alone differ by a factor of four. */
+const ROUND_MS = 150;
 
 /** The median. */
 export function median(values: number[]): number {
@@ -69,6 +70,18 @@ export async function rate(
   return amount / ((performance.now() - start) / 1000);
 }
 
+/** The rate of a round that is long enough. */
+async function repeated(way: Way): Promise<number> {
+  const end = performance.now() + ROUND_MS;
+  let times = 0;
+  let pace = 0;
+  do {
+    pace += 1 / await way.round();
+    times++;
+  } while (performance.now() < end);
+  return times / pace;
+}
+
 /**
  * Measures a row: all ways take turns within each round, each round in
  * another order, so that whatever else the machine does hits all of them.
@@ -79,19 +92,15 @@ export async function measure(row: Row, rounds: number): Promise<Result> {
     const way = await make();
     if (way) ways.push([name, way, []]);
   }
-  const warm = performance.now() + WARM_UP_MS * ways.length;
-  let measured = 0;
-  for (let i = 0; measured < rounds; i++) {
-    const counts = i >= WARM_UP && performance.now() >= warm;
+  for (let i = 0; i < WARM_UP + rounds; i++) {
     for (let j = 0; j < ways.length; j++) {
       // Backwards every other time: none always pays for the garbage of the same one.
       const at = i + (i % 2 === 0 ? j : ways.length - j);
       const [, way, rates] = ways[at % ways.length]!;
       await way.round(); // pays for the garbage of the way before
-      const rate = await way.round();
-      if (counts) rates.push(rate);
+      const rate = await repeated(way);
+      if (i >= WARM_UP) rates.push(rate);
     }
-    if (counts) measured++;
   }
   for (const [, way] of ways) await way.end?.();
   const { name, unit, floor, goal, goalRate, goals } = row;
