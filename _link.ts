@@ -195,8 +195,8 @@ export class Link implements Endpoint {
   #sources: OpenPort[];
   readonly #inbox = new Inbox();
   readonly #outbox: Outbox;
+  /** Chunks to be used again: what they held counts in the inbox, so there are never many. */
   #spent: ArrayBuffer[] = [];
-  #spentBytes = 0;
   /** Until what had happened before the start is known. */
   #starting: Promise<void> | undefined;
   /** The peer has taken something that was sent from here. */
@@ -455,12 +455,9 @@ export class Link implements Endpoint {
 
   /** Lets the sender use a chunk again whose bytes have been copied out. */
   recycle({ chunk, whole }: ByteMessage): void {
-    if (
-      !whole || chunk.length < bytesLimits().recycled ||
-      this.#spentBytes >= WINDOW_WEIGHT
-    ) return;
-    this.#spent.push(chunk.buffer);
-    this.#spentBytes += chunk.length;
+    if (whole && chunk.length >= bytesLimits().recycled) {
+      this.#spent.push(chunk.buffer);
+    }
   }
 
   #report(): void {
@@ -501,7 +498,7 @@ export class Link implements Endpoint {
       else this.#out.post([...frame, chunks], chunks);
     }
     this.#spent = [];
-    this.#spentBytes = this.#inbox.messages = this.#inbox.weight = 0;
+    this.#inbox.messages = this.#inbox.weight = 0;
   }
 
   /** Whether a receive would not have to wait. */
