@@ -210,8 +210,7 @@ export class Link implements Endpoint {
   #window = WINDOW;
   /** The reader was told that a send waits, or is about to be, and has not answered. */
   #inquired = false;
-  // What this end allows, and whether a call has waited to read since it last said so.
-  #offered = WINDOW;
+  /** Whether a call has waited to read since this end last said what it allows. */
   #waited = false;
   /** Half windows in which one has. */
   #hungry = 0;
@@ -460,12 +459,15 @@ export class Link implements Endpoint {
     }
   }
 
+  /** How many messages this end allows to be unread. */
+  get #offered(): number {
+    return this.#hungry < HUNGRY ? WINDOW : WIDE_WINDOW;
+  }
+
   #report(): void {
     const inbox = this.#inbox;
     if (inbox.messages >= this.#offered / 2) {
-      if (this.#waited && ++this.#hungry === HUNGRY) {
-        this.#offered = WIDE_WINDOW;
-      }
+      if (this.#waited) this.#hungry++;
       this.#waited = false;
     } else if (!this.#eager && inbox.weight < WINDOW_WEIGHT / 8) return;
     this.#tellTaken();
@@ -482,7 +484,7 @@ export class Link implements Endpoint {
     }
     if (!this.#awaited) return;
     this.#awaited = false;
-    this.#eager = inbox.messages === 0;
+    this.#eager = true; // unless there is something to report
     this.#tellTaken();
   }
 

@@ -177,8 +177,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "++this.#hungry === HUNGRY",
-    "++this.#hungry === Infinity",
+    "this.#hungry < HUNGRY",
+    "this.#hungry < Infinity",
     "connection",
   ],
   ["_link.ts", "this.#messages = this.#weight = 0;", "", "wire"],
