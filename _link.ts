@@ -186,10 +186,9 @@ export class Link implements Endpoint {
   moved = false;
   /** The peer is gone: nothing can be sent any more. */
   gone = false;
-  /** Nothing more will arrive. */
-  eof = false;
   /** The other end, as long as both are in this thread. */
   sibling: Link | undefined;
+  /** None: nothing more will arrive, or this end is closed. */
   #out: OpenPort | undefined;
   /** What is read, one after the other: only the first is started. */
   #sources: OpenPort[];
@@ -426,7 +425,7 @@ export class Link implements Endpoint {
       if (next !== undefined) {
         return Promise.resolve(this.#take(next, consume));
       }
-      if (this.eof) throw endOfFile();
+      if (!this.#out) throw endOfFile();
     }
     return this.#wait(new Receive<T>(consume), signal);
   }
@@ -503,9 +502,9 @@ export class Link implements Endpoint {
     this.#inbox.messages = this.#inbox.weight = 0;
   }
 
-  /** Whether a receive would not have to wait. */
+  /** Whether a receive would not have to wait: also when it is closed. */
   get ready(): boolean {
-    return this.eof || (this.readable && this.#inbox.next !== undefined);
+    return !this.#out || (this.readable && this.#inbox.next !== undefined);
   }
 
   /** Calls `look` whenever this end is ready, and with the reason when it can be read no more. */
@@ -533,7 +532,7 @@ export class Link implements Endpoint {
       }
       next = this.#inbox.next;
     }
-    if (this.eof && next === undefined) receivers.failAll(endOfFile);
+    if (!this.#out && next === undefined) receivers.failAll(endOfFile);
     if (this.ready) { for (const look of this.#watchers) look(); }
   }
 
@@ -678,7 +677,6 @@ export class Link implements Endpoint {
   }
 
   #end(): void {
-    this.eof = true;
     this.#broken();
     this.#closePorts();
     this.#serve();
@@ -824,7 +822,6 @@ export class Link implements Endpoint {
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     // What was known of an end in this thread may take a while through a drain.
     link.gone = gone === true;
-    if (open.length === 0) link.eof = link.gone = true;
     link.#skips = skips === true;
     if (link.#skips) link.start();
     return link;
@@ -834,9 +831,7 @@ export class Link implements Endpoint {
 /** Dispatches what has already been delivered to this thread for these ends. */
 export function settle(links: readonly Link[]): Promise<void> {
   for (const link of links) link.start();
-  return settled(() =>
-    links.every((link) => link.ready) || links.some((link) => link.closed)
-  );
+  return settled(() => links.every((link) => link.ready));
 }
 
 /** What has to be transferred with a connection's descriptor. */

@@ -382,8 +382,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "if (open.length === 0) link.eof = link.gone = true;",
-    "",
+    "return !this.#out || (",
+    "return (",
     "moving",
   ],
   ["_link.ts", "if (frame[0] === PARCEL) drop(frame[1]);", "", "moving"],
