@@ -59,9 +59,7 @@ import {
 } from "./_port.ts";
 import {
   bytesLimits,
-  hold,
   isTransferred,
-  release,
   settled,
   startedPortsTravel,
   type Transferable,
@@ -72,7 +70,6 @@ import { weigh } from "./_snapshot.ts";
 import { textOf } from "./_text.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
-  BYTES,
   CUT,
   EOF,
   type Frame,
@@ -82,7 +79,6 @@ import {
   LAST,
   OBJECT,
   OBJECTS,
-  PACKED,
   PARCEL,
   REPLUG,
   TOOK,
@@ -99,10 +95,7 @@ const WINDOW_WEIGHT = 4 * 1024 * 1024;
 function transferOfFrame(frame: Frame): Transferable[] {
   const field = frame[1];
   if (frame[0] === PARCEL) return transferOf(field);
-  if (frame[0] === REPLUG) return [field as MessagePort];
-  return (frame[0] === BYTES || frame[0] === PACKED) && isBuffer(field)
-    ? [field]
-    : [];
+  return isBuffer(field) || isTransferred(field) ? [field] : [];
 }
 
 /** A well-formed REPLUG. */
@@ -124,17 +117,12 @@ async function forward(
   out: OpenPort,
   heard: boolean,
 ): Promise<void> {
-  hold();
-  let holding = true;
-  const letGo = () => {
-    if (holding) release();
-    holding = false;
-  };
-  const end = (last?: Frame) => {
-    to.post(last ?? [LAST], last && transferOfFrame(last));
+  const held = new Waiter<void>();
+  const end = (last: Frame = [LAST]) => {
+    to.post(last, transferOfFrame(last));
     to.close();
     for (const port of from) port.close();
-    letGo();
+    held.letGo();
   };
   const next = () => {
     from.shift()!.close();
@@ -158,7 +146,7 @@ async function forward(
   from[0]!.start(reader);
   // It may have begun in the moment in which this end left.
   await settled(() => heard);
-  if (!heard) letGo();
+  if (!heard) held.letGo();
 }
 
 /** A pending receive: of an object, or of bytes, which `consume` makes the result of. */

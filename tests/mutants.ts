@@ -222,7 +222,7 @@ const MUTANTS: Mutant[] = [
     "const tail = Atomics.load(words, TAIL);\n  return ((tail - Atomics.load(words, DONE)) | 0) <= 0;",
     "queue_model",
   ],
-  ["_link.ts", "if (!heard) letGo();", "", "moving"],
+  ["_link.ts", "if (!heard) held.letGo();", "", "moving"],
   [
     "_port.ts",
     "if (!startedPortsTravel() && !this.#receiveQueued()) return;",
