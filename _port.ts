@@ -67,9 +67,7 @@ const MOST_TAKEN = 256;
 
 /** What takes the next message out of a started port; `undefined` where that is slow (Deno) or unknown. */
 const taker = once(() =>
-  dressing() || !transferWorks()
-    ? undefined
-    : workerThreads?.receiveMessageOnPort
+  closesOnce() ? workerThreads?.receiveMessageOnPort : undefined
 );
 
 // A port has one owner: a message that names it again is a forgery.
@@ -115,7 +113,12 @@ export class OpenPort {
     this.started = true;
     // Where ends are replugged: the other end may use another port already.
     if (!startedPortsTravel() && !this.#receiveQueued()) return;
-    if (this.dead) return queueMicrotask(this.#bequeath);
+    if (this.dead) {
+      // No event will tell of what it sent.
+      return queueMicrotask(() => {
+        if (this.#receiveQueued()) listener.gone(this);
+      });
+    }
     const { raw } = this;
     raw.addEventListener("message", this.#onMessage);
     raw.addEventListener("messageerror", this.lost);
@@ -125,25 +128,17 @@ export class OpenPort {
     if (this.watch.peer) watchPeer(this, this.watch.peer);
   }
 
-  /** The other side had gone before the start: no event will tell of what it sent. */
-  readonly #bequeath = (): void => {
-    if (this.#receiveQueued()) this.#listener!.gone(this);
-  };
-
   /** Receives what is queued; returns whether the port is still open. */
   #receiveQueued(): boolean {
-    if (!this.open) return false;
     try {
-      for (const message of queuedIn(this.raw)) {
+      for (const message of this.open ? queuedIn(this.raw) : []) {
         this.#receive(message);
-        if (!this.open) return false;
+        if (!this.open) break;
       }
-      return true;
-    } catch { // as `messageerror`
-      this.dead = true;
-      this.#listener!.gone(this);
-      return false;
+    } catch {
+      this.lost(); // as `messageerror`
     }
+    return this.open;
   }
 
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
