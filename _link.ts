@@ -50,7 +50,6 @@ import { noticed, peerOf } from "./_locks.ts";
 import { DONE, Outbox } from "./_outbox.ts";
 import {
   adopt,
-  beforeTravel,
   isPort,
   movable,
   openChannel,
@@ -738,7 +737,7 @@ export class Link implements Endpoint {
       if (
         fresh || startedPortsTravel() || (!first.started && !travelLoses())
       ) {
-        if (!fresh) this.#readyToTravel(first);
+        if (!fresh) first.prepare(this.#reader);
       } else {
         this.#replug();
         sibling?.start(); // to answer, even if it is never used
@@ -767,15 +766,6 @@ export class Link implements Endpoint {
       return movable(descriptor, portsOf(descriptor));
     }
     return descriptor;
-  }
-
-  /** Where a port must not travel without its peer: see `beforeTravel`. */
-  #readyToTravel(port: OpenPort): void {
-    const take = (frame: unknown) => {
-      if (isFrame(frame)) this.#accept(frame, port);
-      return port.open;
-    };
-    if (!beforeTravel(port, take) && port.open) this.#sourceCut(port);
   }
 
   #replug(): void {

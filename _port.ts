@@ -207,6 +207,24 @@ export class OpenPort {
     }
   }
 
+  /**
+   * Node refuses to transfer a port whose other side is gone. Receives what is
+   * queued in a port that is about to travel, and tells when it cannot. Elsewhere
+   * a port that was started, and is not posted in this turn, would dispatch to
+   * nobody what comes in: moved within the thread, with all that is queued in
+   * it, it is a port that was never started.
+   */
+  prepare(listener: PortListener): void {
+    if (!transferWorks() || dressing()) return;
+    this.#listener = listener;
+    if (!this.#receiveQueued()) return;
+    try {
+      this.raw = moved(this.raw);
+    } catch {
+      listener.gone(this);
+    }
+  }
+
   /** Stops listening and gives the port away to be transferred. */
   give(): MessagePort {
     if (this.open && watchesPeers()) {
@@ -347,30 +365,6 @@ function throughThread(raw: MessagePort): MessagePort {
     port1.postMessage(raw, [raw]);
     return queuedIn(port2).next().value as MessagePort;
   });
-}
-
-/**
- * Node refuses to transfer a port whose other side is gone. Takes what is
- * queued in a port that is about to travel, and returns the port as far as it
- * can still travel. Elsewhere a port that was started, and is not posted in
- * this turn, would dispatch to nobody what comes in: moved within the thread,
- * with all that is queued in it, it is a port that was never started.
- */
-export function beforeTravel(
-  port: OpenPort,
-  take: (data: unknown) => boolean,
-): boolean {
-  if (!transferWorks() || dressing()) return true;
-  try {
-    for (const message of queuedIn(port.raw)) {
-      const frame = typeof message === "string" ? parsed(message) : message;
-      if (!take(frame)) return false;
-    }
-    port.raw = moved(port.raw);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**
