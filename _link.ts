@@ -414,10 +414,7 @@ export class Link implements Endpoint {
       }
       if (!this.#out) throw endOfFile();
     }
-    return this.#wait(new Receive<T>(consume), signal);
-  }
-
-  #wait<T>(waiter: Receive<T>, signal: AbortSignal | undefined): Promise<T> {
+    const waiter = new Receive<T>(consume);
     this.#waited = true;
     this.receivers.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
@@ -606,14 +603,6 @@ export class Link implements Endpoint {
     else if (port !== this.#out) this.#missed = true;
   }
 
-  #moverLost(): void {
-    this.#missed = false;
-    // After a crossing the peer may not hear that its port has gone with the mover
-    // (Bun). Before the report of all as taken: what that lets go would be lost, too.
-    this.#out!.post([CUT]);
-    this.#lostSome();
-  }
-
   /** Tells the peer of another port, and returns the one that it leads to. */
   #plug(by: OpenPort): OpenPort {
     const [near, far] = openChannel();
@@ -625,7 +614,7 @@ export class Link implements Endpoint {
 
   /** A port is gone without a last frame. */
   #sourceCut(port: OpenPort): void {
-    if (port !== this.#out) this.#missed = true;
+    this.#missed = true;
     this.#sourceEnded(port);
   }
 
@@ -650,7 +639,13 @@ export class Link implements Endpoint {
 
   #sourceEnded(port: OpenPort): void {
     if (port === this.#out) return this.#end();
-    if (this.#missed) this.#moverLost();
+    if (this.#missed) {
+      this.#missed = false;
+      // After a crossing the peer may not hear that its port has gone with the mover
+      // (Bun). Before the report of all as taken: what that lets go would be lost, too.
+      this.#out!.post([CUT]);
+      this.#lostSome();
+    }
     port.close();
     this.#sources.shift();
     if (this.#sources.length === 0) this.#sources.push(this.#out!);
@@ -681,11 +676,9 @@ export class Link implements Endpoint {
   close(): void {
     if (this.closed) return;
     this.#outbox.flush();
+    this.#tellTaken();
     const out = this.#out;
-    if (out) {
-      this.#tellTaken();
-      if (!out.idle) out.post(textOf([EOF]));
-    }
+    if (out && !out.idle) out.post(textOf([EOF]));
     if (this.sibling) this.sibling.#broken(); // before the last frame is read
     this.#leave("the handle is closed");
     for (const frame of out?.unread() ?? []) {
@@ -760,8 +753,7 @@ export class Link implements Endpoint {
       inbox,
       counts: [this.#messages, this.#weight, this.#moves, this.#peerMoves],
     };
-    this.#out = undefined;
-    this.#sources = [];
+    this.#closePorts();
     if (open.size > 1 || inbox.some(([tag]) => tag === PARCEL)) {
       return movable(descriptor, portsOf(descriptor));
     }

@@ -366,10 +366,10 @@ const MUTANTS: Mutant[] = [
     "if (through === this.pipe + 1)",
     "moving",
   ],
-  ["_link.ts", "if (this.#missed) this.#moverLost();", "", "wire"],
+  ["_link.ts", "if (this.#missed) {", "if (false) {", "wire"],
   [
     "_link.ts",
-    "if (port !== this.#out) this.#missed = true;\n    this.#sourceEnded(port);",
+    "this.#missed = true;\n    this.#sourceEnded(port);",
     "this.#sourceEnded(port);",
     "wire",
   ],
@@ -757,8 +757,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "this.#tellTaken();\n      if (!out.idle)",
-    "if (!out.idle)",
+    "this.#tellTaken();\n    const out = this.#out;",
+    "const out = this.#out;",
     "connection",
   ],
   ["_link.ts", "if (open.length > 1) link.sibling?.start();", "", "moving"],
