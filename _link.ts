@@ -164,17 +164,17 @@ const here = new Map<string, Link>();
 
 /** See the module's comment. */
 export class Link implements Endpoint {
-  readonly pipe: string;
-  readonly end: 0 | 1;
+  readonly #pipe: string;
+  readonly #side: 0 | 1;
   readable: boolean;
   writable: boolean;
   closed = false;
   /** It was given away. */
   moved = false;
   /** The peer is gone: nothing can be sent any more. */
-  gone = false;
+  #gone = false;
   /** The other end, as long as both are in this thread. */
-  sibling: Link | undefined;
+  #sibling: Link | undefined;
   /** None: nothing more will arrive, or this end is closed. */
   #out: OpenPort | undefined;
   /** What is read, one after the other: only the first is started. */
@@ -209,7 +209,7 @@ export class Link implements Endpoint {
   /** The next message that is taken is reported at once. */
   #eager = false;
   // deno-lint-ignore no-explicit-any
-  readonly receivers: WaitList<Receive<any>> = new WaitList();
+  readonly #receivers = new WaitList<Receive<any>>();
   readonly #watchers = new Set<(why?: string) => void>();
   readonly #senders = new WaitList<Waiter<void>>();
   #sender: Waiter<void> | undefined;
@@ -221,8 +221,8 @@ export class Link implements Endpoint {
     writable: boolean,
     ports: OpenPort[],
   ) {
-    this.pipe = pipe;
-    this.end = end;
+    this.#pipe = pipe;
+    this.#side = end;
     this.readable = readable;
     this.writable = writable;
     this.#meet();
@@ -237,22 +237,22 @@ export class Link implements Endpoint {
   }
 
   #meet(): void {
-    const other = here.get(this.pipe);
-    if (other === undefined || other.end === this.end) {
-      here.set(this.pipe, this);
+    const other = here.get(this.#pipe);
+    if (other === undefined || other.#side === this.#side) {
+      here.set(this.#pipe, this);
     } else {
-      here.delete(this.pipe);
-      this.sibling = other;
-      other.sibling = this;
+      here.delete(this.#pipe);
+      this.#sibling = other;
+      other.#sibling = this;
     }
   }
 
   #part(): void {
-    const { pipe, sibling } = this;
-    if (here.get(pipe) === this) here.delete(pipe);
+    const sibling = this.#sibling;
+    if (here.get(this.#pipe) === this) here.delete(this.#pipe);
     if (sibling) {
-      sibling.sibling = this.sibling = undefined;
-      here.set(pipe, sibling);
+      sibling.#sibling = this.#sibling = undefined;
+      here.set(this.#pipe, sibling);
       sibling.#alone();
     }
   }
@@ -267,8 +267,8 @@ export class Link implements Endpoint {
   start(): void {
     const port = this.#sources[0];
     if (port === undefined || port.started) return;
-    if (!this.sibling) {
-      this.#starting = settled(() => this.gone || this.closed)
+    if (!this.#sibling) {
+      this.#starting = settled(() => this.#gone || this.closed)
         .then(() => this.#starting = undefined);
     }
     port.start(this.#reader);
@@ -284,9 +284,9 @@ export class Link implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     this.#open();
-    if (this.gone) {
+    if (this.#gone) {
       // As in Python, what cannot be sent to anybody says so first.
-      if (!transfer?.length) prepare(value, undefined, this.pipe);
+      if (!transfer?.length) prepare(value, undefined, this.#pipe);
       throw brokenPipe();
     }
     if (transfer?.length) this.#sendParcel(value, transfer);
@@ -304,7 +304,7 @@ export class Link implements Endpoint {
   }
 
   #sendParcel(value: unknown, transfer?: readonly Transferable[]): void {
-    const draft = prepare(value, transfer, this.pipe);
+    const draft = prepare(value, transfer, this.#pipe);
     const weight = weigh(value); // which may call getters
     this.#stillOpen();
     const parcel = draft.commit();
@@ -313,7 +313,7 @@ export class Link implements Endpoint {
 
   sendBytes(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     this.#open();
-    if (this.gone) throw brokenPipe();
+    if (this.#gone) throw brokenPipe();
     this.#outbox.pushBytes(bytes);
     return this.#sent(signal);
   }
@@ -326,7 +326,7 @@ export class Link implements Endpoint {
 
   /** As long as both are here this end hears of the other without its port. */
   #open(): void {
-    if (!this.sibling) this.start();
+    if (!this.#sibling) this.start();
   }
 
   #sent(signal: AbortSignal | undefined): Promise<void> {
@@ -341,7 +341,7 @@ export class Link implements Endpoint {
     sent.catch(() => {}); // awaited later
     await this.#starting;
     // A peer that took something, and then closed, has said so.
-    if (this.gone && !this.closed && !this.#read) throw brokenPipe();
+    if (this.#gone && !this.closed && !this.#read) throw brokenPipe();
     await sent;
   }
 
@@ -407,7 +407,7 @@ export class Link implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     this.start(); // also to hear of sends that wait
-    if (this.receivers.first === undefined) {
+    if (this.#receivers.first === undefined) {
       const next = this.#inbox.next;
       if (next !== undefined) {
         return Promise.resolve(this.#take(next, consume));
@@ -416,7 +416,7 @@ export class Link implements Endpoint {
     }
     const waiter = new Receive<T>(consume);
     this.#waited = true;
-    this.receivers.push(waiter);
+    this.#receivers.push(waiter);
     if (signal) waiter.arm(Infinity, signal, () => waiter.fail(signal.reason));
     return waiter.promise;
   }
@@ -478,7 +478,7 @@ export class Link implements Endpoint {
       this.#awaited = this.#eager = false;
       const frame: Frame = [TOOK, messages, weight, this.#offered];
       // In this thread the other end hears of the end at once: of this, too.
-      if (this.sibling) this.sibling.#taken([...frame, chunks]);
+      if (this.#sibling) this.#sibling.#taken([...frame, chunks]);
       else if (chunks.length === 0) this.#out.post(textOf(frame));
       else this.#out.post([...frame, chunks], chunks);
     }
@@ -504,7 +504,7 @@ export class Link implements Endpoint {
   }
 
   #serve(): void {
-    const { receivers } = this;
+    const receivers = this.#receivers;
     let next = this.#inbox.next;
     while (receivers.first && next) {
       const receiver = receivers.first;
@@ -522,7 +522,7 @@ export class Link implements Endpoint {
 
   /** The connection was garbage-collected: closes once no call waits any more. */
   abandon(): void {
-    const waiting = this.receivers.first;
+    const waiting = this.#receivers.first;
     if (!waiting) return this.close();
     const again = () => this.abandon();
     waiting.promise.then(again, again);
@@ -538,7 +538,7 @@ export class Link implements Endpoint {
 
   /** Ends every call that waits for something to read. */
   #refuse(why: string): void {
-    this.receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
+    this.#receivers.failAll(() => new OSError(`Cannot receive: ${why}`));
     for (const look of this.#watchers) look(why);
   }
 
@@ -654,7 +654,7 @@ export class Link implements Endpoint {
 
   /** The peer cannot be reached any more. */
   #broken(): void {
-    this.gone = true;
+    this.#gone = true;
     this.#senders.failAll(brokenPipe);
   }
 
@@ -679,7 +679,7 @@ export class Link implements Endpoint {
     this.#tellTaken();
     const out = this.#out;
     if (out && !out.idle) out.post(textOf([EOF]));
-    if (this.sibling) this.sibling.#broken(); // before the last frame is read
+    if (this.#sibling) this.#sibling.#broken(); // before the last frame is read
     this.#leave("the handle is closed");
     for (const frame of out?.unread() ?? []) {
       if (isFrame(frame)) this.#inbox.push(frame);
@@ -709,7 +709,7 @@ export class Link implements Endpoint {
     if (this.closed) {
       throw closedError("hand over the connection", this);
     }
-    if (through === this.pipe) {
+    if (through === this.#pipe) {
       throw new TypeError(
         "Cannot send the connection: it cannot travel through itself or its own peer",
       );
@@ -720,7 +720,7 @@ export class Link implements Endpoint {
   give(): Descriptor {
     this.#outbox.flush();
     this.#tellTaken();
-    const { sibling } = this;
+    const sibling = this.#sibling;
     this.moved = true;
     this.#leave("the connection was handed over");
     const [first] = this.#sources;
@@ -742,12 +742,12 @@ export class Link implements Endpoint {
     const inbox = this.#inbox.drain();
     const descriptor: Descriptor = {
       kind: "connection",
-      pipe: this.pipe,
-      end: this.end,
+      pipe: this.#pipe,
+      end: this.#side,
       readable: this.readable,
       writable: this.writable,
       skips: this.#skips,
-      gone: this.gone,
+      gone: this.#gone,
       ports: [...open].map((port) => port.give()),
       peers,
       inbox,
@@ -788,10 +788,10 @@ export class Link implements Endpoint {
     [link.#messages, link.#weight, link.#moves, link.#peerMoves] = counts;
     link.#eager = true; // its mover may have been told that a send waits
     // What it was replugged with may be in the port of the other end, unread.
-    if (open.length > 1) link.sibling?.start();
+    if (open.length > 1) link.#sibling?.start();
     for (const frame of inbox) if (isFrame(frame)) link.#inbox.push(frame);
     // What was known of an end in this thread may take a while through a drain.
-    link.gone = gone === true;
+    link.#gone = gone === true;
     link.#skips = skips === true;
     if (link.#skips) link.start();
     return link;

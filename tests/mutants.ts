@@ -362,8 +362,8 @@ const MUTANTS: Mutant[] = [
   ["_link.ts", "if (ours >= this.#moves)", "if (ours > this.#moves)", "moving"],
   [
     "_link.ts",
-    "if (through === this.pipe)",
-    "if (through === this.pipe + 1)",
+    "if (through === this.#pipe)",
+    "if (through === this.#pipe + 1)",
     "moving",
   ],
   ["_link.ts", "if (this.#missed) {", "if (false) {", "wire"],
@@ -389,8 +389,8 @@ const MUTANTS: Mutant[] = [
   ["_link.ts", "if (frame[0] === PARCEL) drop(frame[1]);", "", "moving"],
   [
     "_link.ts",
-    "this.#tellTaken();\n    const { sibling }",
-    "const { sibling }",
+    "this.#tellTaken();\n    const sibling",
+    "const sibling",
     "moving connection",
   ],
   // Messages.
@@ -558,7 +558,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_link.ts",
-    "if (!transfer?.length) prepare(value, undefined, this.pipe);",
+    "if (!transfer?.length) prepare(value, undefined, this.#pipe);",
     "",
     "connection moving",
   ],
@@ -761,7 +761,7 @@ const MUTANTS: Mutant[] = [
     "const out = this.#out;",
     "connection",
   ],
-  ["_link.ts", "if (open.length > 1) link.sibling?.start();", "", "moving"],
+  ["_link.ts", "if (open.length > 1) link.#sibling?.start();", "", "moving"],
   ["connection.ts", "if (length > 0) message", "message", "bytes"],
 ];
 
