@@ -202,26 +202,17 @@ export class Parcel {
 
 /** A value and its endpoints, before anything moves. */
 export class Draft {
-  readonly endpoints: Endpoint[];
-  readonly #box: Box;
-  readonly #places: Place[];
-  /** What was transferred into it. */
-  readonly moved: Transferable[];
   /** The public objects: nobody else may hold them, and dropped ones close. */
-  readonly held: object[];
+  readonly #held: object[];
+  #box: Box;
+  #places: Place[];
+  /** What was transferred into it. */
+  moved: Transferable[] = [];
 
-  constructor(
-    endpoints: Endpoint[],
-    held: object[],
-    box: Box,
-    places: Place[],
-    moved: Transferable[],
-  ) {
-    this.endpoints = endpoints;
-    this.held = held;
+  constructor(held: object[], box: Box, places: Place[]) {
+    this.#held = held;
     this.#box = box;
     this.#places = places;
-    this.moved = moved;
   }
 
   /** The value, without its endpoints. */
@@ -231,27 +222,23 @@ export class Draft {
 
   /** Whether it can be kept and cloned like any other value. */
   get plain(): boolean {
-    return this.endpoints.length === 0 &&
-      this.moved.every(isBuffer);
+    return this.#held.length === 0 && this.moved.every(isBuffer);
   }
 
-  /** A snapshot; the parts to transfer are transferred. */
-  clone(transfer: Transferable[]): Draft {
+  /** Makes it a snapshot; the parts to transfer are transferred. */
+  clone(transfer: Transferable[]): void {
     if (transfer.length > 0 && failedClonesMove()) {
       rehearse(this.#box, transfer);
     }
     const parts = [this.#box, this.#places, transfer];
-    const cloned = structuredClone(parts, { transfer }) as [
-      Box,
-      Place[],
-      Transferable[],
-    ];
-    return new Draft(this.endpoints, this.held, ...cloned);
+    [this.#box, this.#places, this.moved] = structuredClone(parts, {
+      transfer,
+    }) as [Box, Place[], Transferable[]];
   }
 
   /** Throws when one of the endpoints cannot travel, or not through the given pipe. */
   check(through?: string): void {
-    for (const endpoint of this.endpoints) endpoint.check(through);
+    for (const held of this.#held) endpointOf(held)!.check(through);
   }
 
   /** Hands the endpoints over; throws `OSError` when one has been closed since. */
@@ -261,7 +248,7 @@ export class Draft {
       this.#box,
       {
         [KEY]: VERSION,
-        endpoints: this.endpoints.map((endpoint) => endpoint.give()),
+        endpoints: this.#held.map((held) => endpointOf(held)!.give()),
         places: this.#places,
         moved: this.moved,
       } as const,
@@ -272,22 +259,19 @@ export class Draft {
 
 /** Finds the endpoints in a value, and copies the plain part of it. */
 function survey(value: unknown): Draft {
-  const endpoints: Endpoint[] = [];
   const held: object[] = [];
   const places: Place[] = [];
   const copies = new Map<object, object>();
   const box = copyWith({ value }, (part, holder, key) => {
-    const endpoint = endpointOf(part);
-    if (endpoint === undefined) return part;
-    let number = endpoints.indexOf(endpoint);
-    if (number < 0) number = endpoints.push(endpoint) - 1;
-    held[number] = part;
+    if (endpointOf(part) === undefined) return part;
+    let number = held.indexOf(part);
+    if (number < 0) number = held.push(part) - 1;
     places.push([holder, key, number]);
     return null;
   }, copies);
-  if (endpoints.length === 0) return new Draft([], [], { value }, [], []);
+  if (held.length === 0) return new Draft([], { value }, []);
   restore(copies, places.map(([holder]) => holder));
-  return new Draft(endpoints, held, box, places, []);
+  return new Draft(held, box, places);
 }
 
 /**
@@ -330,7 +314,8 @@ export function prepare(
 ): Draft {
   const draft = survey(value);
   draft.check(through);
-  return draft.clone([...transfer ?? []]);
+  draft.clone([...transfer ?? []]);
+  return draft;
 }
 
 /**

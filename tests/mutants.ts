@@ -189,7 +189,6 @@ const MUTANTS: Mutant[] = [
     "",
     "moving",
   ],
-  ["_handoff.ts", "held[number] = part;", "", "lifetime"],
   // What probes found.
   [
     "_client.ts",
