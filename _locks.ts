@@ -38,6 +38,7 @@ import {
   uniqueName,
   workerThreads,
 } from "./_runtime.ts";
+import { Waiter } from "./_waiters.ts";
 
 /** Web Locks, as far as they are used here. */
 export interface Locks {
@@ -81,15 +82,13 @@ export type Peer = [name: string, origin: string, proof?: string];
 
 /** Whether a field of a message names a thread. */
 export function isPeer(field: unknown): field is Peer {
-  return Array.isArray(field) && (field.length === 2 || field.length === 3) &&
+  return Array.isArray(field) && field.length > 1 &&
     field.every((word) => typeof word === "string");
 }
 
 export interface Watch {
   /** How many frames have come in. */
   received: number;
-  /** Counts among the users of this thread's lock. */
-  user: boolean;
   /** The other side knows this thread. */
   named: boolean;
   /** The thread at the other side, as far as known. */
@@ -115,7 +114,8 @@ interface Held {
 }
 
 let held: Held | undefined;
-let lockUsers = 0;
+/** Those that this thread's lock is for. */
+const users = new Set<Watch>();
 
 function ownLock(): Held {
   if (held) return held;
@@ -129,17 +129,14 @@ function ownLock(): Held {
       if (lock.proof) URL.revokeObjectURL(lock.proof);
     },
   };
-  const done = () => {
-    lock.asked = undefined;
-  };
-  const granted = new Promise<void>((granted, refused) => {
+  const asked = new Promise<void>((granted, refused) => {
     host.navigator!.locks!.request(LOCK + threadName(), () => {
       lock.granted = true;
       granted();
       return kept.promise;
     }).catch(refused); // a page of an opaque origin
   });
-  lock.asked = granted.then(done, done);
+  lock.asked = asked.catch(ignore).then(() => lock.asked = undefined);
   return held = lock;
 }
 
@@ -163,23 +160,21 @@ const mayLook = once(async () => {
   return may;
 });
 
+/** Lets some time pass, but none when it is stopped. */
+function pause(ms: number, stopped: AbortSignal): Promise<void> {
+  const waiter = new Waiter<void>();
+  waiter.arm(ms, stopped, () => waiter.settle());
+  return waiter.promise;
+}
+
 /** Looks at a proof of life until the thread says that its lock is held. */
 async function doubt(
   port: Watched,
   proof: string,
   stopped: AbortSignal,
 ): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let wake = ignore;
-  stopped.addEventListener("abort", () => {
-    clearTimeout(timer);
-    wake();
-  });
   do {
-    await new Promise<void>((done) => {
-      wake = done;
-      timer = setTimeout(done, PROOF_MS);
-    });
+    await pause(PROOF_MS, stopped);
     if (stopped.aborted || !await mayLook()) return;
   } while (await finds(proof) && !stopped.aborted);
   if (!stopped.aborted) await mourn(port, stopped);
@@ -192,8 +187,7 @@ async function doubt(
  */
 export function introduce(port: Watched): void {
   const { watch } = port;
-  watch.user = true;
-  lockUsers++;
+  users.add(watch);
   const lock = ownLock();
   const name = (...proof: string[]) => {
     postMessage.call(port.raw, [HELLO, threadName(), origin(), ...proof]);
@@ -246,9 +240,7 @@ export function peerOf({ watch, twin }: Watched): Peer | null {
 /** A port is closed or leaves. */
 export function dismiss({ watch }: Watched): void {
   watch.stop?.();
-  if (!watch.user) return;
-  watch.user = false;
-  if (--lockUsers > 0) return;
+  if (!users.delete(watch) || users.size > 0) return;
   held?.drop();
   held = undefined;
 }
@@ -268,7 +260,6 @@ export function greeted(port: Watched, [, ...peer]: unknown[]): void {
 export function watchPeer(port: Watched, peer: Peer | undefined): void {
   const { watch } = port;
   watch.stop?.();
-  delete watch.stop;
   watch.peer = peer;
   if (!peer || !watchesPeers()) return;
   const [name, from, proof] = peer;
@@ -281,7 +272,7 @@ export function watchPeer(port: Watched, peer: Peer | undefined): void {
   if (proof !== undefined) return void doubt(port, proof, signal);
   host.navigator!.locks!.request(LOCK + name, { signal }, () => {
     mourn(port, signal);
-  }).catch(() => {});
+  }).catch(ignore);
 }
 
 /** Closes a port that nobody reads any more, and the ports in what still comes in. */
@@ -312,7 +303,7 @@ async function mourn(port: Watched, stopped: AbortSignal): Promise<void> {
   for (let before = -1; before !== watch.received;) {
     before = watch.received;
     await settled(() => stopped.aborted);
-    await new Promise((done) => setTimeout(done, QUIET_MS));
+    await pause(QUIET_MS, stopped);
     if (stopped.aborted) return;
   }
   watch.ended = true;

@@ -92,7 +92,6 @@ export class OpenPort {
   /** Web Locks only: what this port has to do with them. */
   readonly watch: Watch = {
     received: 0,
-    user: false,
     named: false,
     ended: false,
     peer: undefined,
