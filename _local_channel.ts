@@ -52,7 +52,7 @@ export class LocalPort {
   #other: LocalPort | undefined;
   #started = false;
   #queue: unknown[] = [];
-  readonly #listeners = new Set<Listener>();
+  #listener: Listener | undefined;
 
   /** Two of them. */
   static pair(): { port1: LocalPort; port2: LocalPort } {
@@ -94,17 +94,17 @@ export class LocalPort {
     if (this.#other) this.#other.#other = undefined;
     this.#other = undefined;
     this.#queue = [];
-    this.#listeners.clear();
+    this.#listener = undefined;
   }
 
-  /** As that of an `EventTarget`; there are no events but messages. */
+  /** As that of an `EventTarget`; there are no events but messages, and one listener. */
   addEventListener(type: string, listener: Listener): void {
-    if (type === "message") this.#listeners.add(listener);
+    if (type === "message") this.#listener = listener;
   }
 
   /** As that of an `EventTarget`. */
   removeEventListener(_: string, listener: Listener): void {
-    this.#listeners.delete(listener);
+    if (this.#listener === listener) this.#listener = undefined;
   }
 
   #schedule(): void {
@@ -114,9 +114,7 @@ export class LocalPort {
   #dispatch(): void {
     while (this.#started && this.#queue.length > 0) {
       const data = this.#queue.shift();
-      for (const listener of [...this.#listeners]) {
-        listener({ data } as MessageEvent);
-      }
+      this.#listener?.({ data } as MessageEvent);
     }
   }
 }

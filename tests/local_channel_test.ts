@@ -56,19 +56,17 @@ test(
   async () => {
     const { port1, port2 } = localChannel();
     const { got, until, listener } = collect(port2);
-    const second = collect(port2);
     port1.postMessage(1);
     port1.close();
     port1.postMessage(2);
     port2.start();
     await until(1);
-    await second.until(1);
     port2.removeEventListener("message", listener);
     port2.removeEventListener("message", () => {}); // never added
     port2.close();
     port2.close();
     port2.postMessage(3);
-    assertEquals([got, second.got], [[1], [1]]);
+    assertEquals(got, [1]);
   },
 );
 
