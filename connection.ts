@@ -273,10 +273,8 @@ export class Connection<In = unknown, Out = In> {
   ): Promise<Uint8Array<ArrayBuffer>> {
     try {
       const link = toReceive(this.#link, "receive bytes");
-      const most = maxlength ?? Infinity;
-      if (maxlength !== undefined && maxlength !== null) {
-        integer(maxlength, "maxlength", "receive bytes");
-      }
+      const most = maxlength ?? Number.MAX_SAFE_INTEGER;
+      integer(most, "maxlength", "receive bytes");
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
@@ -609,13 +607,12 @@ function part(
 ): Uint8Array {
   const view = viewOf(buffer, "send bytes");
   integer(offset, "offset", "send bytes");
-  if (size !== undefined && size !== null) integer(size, "size", "send bytes");
+  const rest = view.length - offset;
+  const length = integer(size ?? rest, "size", "send bytes");
   if (offset < 0) throw new RangeError("Cannot send bytes: offset is negative");
   if (offset > view.length) {
     throw new RangeError("Cannot send bytes: buffer length < offset");
   }
-  const rest = view.length - offset;
-  const length = size ?? rest;
   if (length < 0) throw new RangeError("Cannot send bytes: size is negative");
   if (length > rest) {
     throw new RangeError("Cannot send bytes: buffer length < offset + size");
