@@ -97,23 +97,19 @@ export const force: { noSharedMemory: boolean; replug: boolean } = {
 
 // --- Threads and names -----------------------------------------------------
 
-let thread = "";
 let serial = 0;
 
 /** A name of this thread that no other thread has. */
-export function threadName(): string {
-  if (thread === "") {
-    const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
-    try {
-      // workerd refuses randomness outside of a request, where a queue may be made.
-      (globalThis as { crypto?: Crypto }).crypto?.getRandomValues(words);
-    } catch {
-      // It has one thread only: what is there will do.
-    }
-    thread = words.join(".");
+export const threadName: () => string = once(() => {
+  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
+  try {
+    // workerd refuses randomness outside of a request, where a queue may be made.
+    (globalThis as { crypto?: Crypto }).crypto?.getRandomValues(words);
+  } catch {
+    // It has one thread only: what is there will do.
   }
-  return thread;
-}
+  return words.join(".");
+});
 
 /** A name that is unique among all threads. */
 export function uniqueName(): string {
@@ -124,12 +120,11 @@ export function uniqueName(): string {
 export function sharedWords(
   words: number,
 ): Int32Array<SharedArrayBuffer> | undefined {
-  if (force.noSharedMemory || typeof SharedArrayBuffer !== "function") {
-    return undefined;
-  }
   // Without a transfer list there is no second thread to share with.
-  if (!transferWorks()) return undefined;
-  return new Int32Array(new SharedArrayBuffer(words * 4));
+  return !force.noSharedMemory && typeof SharedArrayBuffer === "function" &&
+      transferWorks()
+    ? new Int32Array(new SharedArrayBuffer(words * 4))
+    : undefined;
 }
 
 // --- Keeping the thread alive ----------------------------------------------
