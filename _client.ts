@@ -814,7 +814,7 @@ export class Client implements Endpoint {
     // Of a put that came behind CLOSE: its getters have closed this handle.
     for (const { kind } of this.#calls.values()) if (kind === "put") return;
     this.#flushed = true;
-    this.#joined();
+    this.#joining.settleAll();
     // The words answer what can still be asked of a plain queue.
     if (this.#words && !this.joinable) this.#closePort();
     else if (this.#abandoned) this.abandon(); // not while a join waits
@@ -845,13 +845,9 @@ export class Client implements Endpoint {
     await waiter.promise;
   }
 
-  #joined(): void {
-    while (this.#joining.first) this.#joining.first.settle(undefined);
-  }
-
   cancelJoinThread(): void {
     this.#detached = true;
-    this.#joined();
+    this.#joining.settleAll();
     for (const call of this.#calls.values()) {
       if (call.kind === "put") call.letGo();
     }

@@ -388,12 +388,8 @@ export class Link implements Endpoint {
     this.#outbox.recycle(chunks);
     this.#inquired = false;
     if (!this.#senders.first) return;
-    if (this.#hasRoom()) this.#freeSenders();
+    if (this.#hasRoom()) this.#senders.settleAll();
     else this.#inquire();
-  }
-
-  #freeSenders(): void {
-    while (this.#senders.first) this.#senders.first.settle(undefined);
   }
 
   // --- Receiving ---------------------------------------------------------------
@@ -623,7 +619,7 @@ export class Link implements Endpoint {
     this.#forgive();
     this.#messages = this.#weight = 0;
     this.#inquired = false;
-    this.#freeSenders();
+    this.#senders.settleAll();
   }
 
   /** For an end that reads no more: what is there counts as read. */
@@ -700,7 +696,7 @@ export class Link implements Endpoint {
     this.closed = true;
     this.#refuse(why);
     // Their messages have been posted: they arrive whatever happens here.
-    this.#freeSenders();
+    this.#senders.settleAll();
     this.#part();
   }
 

@@ -116,4 +116,9 @@ export class WaitList<W extends Waiter<any>> extends List<W> {
   failAll(reason: () => unknown): void {
     while (this.first) this.first.fail(reason());
   }
+
+  /** Resolves all of them. */
+  settleAll(): void {
+    while (this.first) this.first.settle(undefined);
+  }
 }
