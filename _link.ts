@@ -1,6 +1,6 @@
 /**
- * One end of a pipe: a port made reliable. Order, backpressure, end of file,
- * death of the peer, and moving to another thread; no argument checks.
+ * One end of a pipe: order, backpressure, end of file, death of the peer, and
+ * what waits; no argument checks.
  *
  * Backpressure: the sender counts messages and weight that the reader has not
  * taken; at the window's messages or weight, `send` waits. The reader reports
@@ -8,32 +8,8 @@
  * when it has heard that a send waits (WAITS), as soon as it stops taking: room
  * is kept from nobody. One that often has to wait itself offers a wide window.
  *
- * Moving. A port that never started travels as it is, with what is queued in
- * it; a started one too, except in Deno. There the end is replugged:
- *
- *     mover M of end A             peer end B                new holder N of A
- *  1. REPLUG(b') on the old port →
- *  2. descriptor with a' and the reading side of a drain  →
- *  3. (forwards old port → drain)                            sends on a', reads the drain
- *  4.                              ← LAST on the old port;
- *                                  from now on uses b' only
- *  5. forwards LAST, closes both →                           drain ends: reads a'
- *
- *  Both ends moving at once: each mover reads the other's REPLUG instead of
- *  LAST, forwards it and closes; each new holder then reads the port that came
- *  with it, and still sends on its own. Each end counts its moves, and the
- *  peer's that it knows of: a REPLUG whose sender did not yet know of the
- *  latest move here is such a crossing, any other has to be answered.
- *  Mover or peer dying: its ports close, which counts as LAST; what had not
- *  been forwarded is lost with the mover. The new holder, when it finds its
- *  drain cut off (or CUT in it, from the drain of a mover before), reports all
- *  as taken: nobody will take what is lost, and sends would wait for that. It
- *  tells the peer (CUT): after a crossing that sends to where the mover was.
- *  Where a lock tells of the peer's death, only the mover hears: it forwards EOF.
- *
- * Invariants: a receive waits only while the inbox is empty; of `#sources` only
- * the first is started, the others keep what comes until it is their turn;
- * after `close` or `give` no port of this end is open here.
+ * Invariant: a receive waits only while the inbox is empty. How its frames get
+ * there, and how they still do when an end moves, is in `_route.ts`.
  */
 
 import { BrokenPipeError, EOFError, OSError } from "./errors.ts";
@@ -43,43 +19,30 @@ import {
   type Endpoint,
   malformed,
   prepare,
-  transferOf,
 } from "./_handoff.ts";
 import { type ByteMessage, Inbox } from "./_inbox.ts";
 import { noticed, peerOf } from "./_locks.ts";
 import { DONE, Outbox } from "./_outbox.ts";
-import {
-  adopt,
-  isPort,
-  movable,
-  openChannel,
-  type OpenPort,
-  type PortListener,
-} from "./_port.ts";
+import { adopt, isPort, movable, type OpenPort } from "./_port.ts";
+import { Route, type RouteListener, transferOfFrame } from "./_route.ts";
 import {
   bytesLimits,
   isTransferred,
   settled,
-  startedPortsTravel,
   type Transferable,
-  travelLoses,
   turn,
 } from "./_runtime.ts";
 import { weigh } from "./_snapshot.ts";
 import { textOf } from "./_text.ts";
 import { Waiter, WaitList } from "./_waiters.ts";
 import {
-  CUT,
   EOF,
   type Frame,
-  isBuffer,
   isCount,
   isFrame,
-  LAST,
   OBJECT,
   OBJECTS,
   PARCEL,
-  REPLUG,
   TOOK,
   WAITS,
 } from "./_wire.ts";
@@ -89,64 +52,6 @@ const WIDE_WINDOW = 1024;
 /** After so many half windows for more than which it had to wait, the reader offers the wide one. */
 const HUNGRY = 8;
 const WINDOW_WEIGHT = 4 * 1024 * 1024;
-
-/** What has to be transferred with a frame that is passed on. */
-function transferOfFrame(frame: Frame): Transferable[] {
-  const field = frame[1];
-  if (frame[0] === PARCEL) return transferOf(field);
-  return isBuffer(field) || isTransferred(field) ? [field] : [];
-}
-
-/** A well-formed REPLUG. */
-function isReplug(
-  frame: Frame,
-): frame is [tag: number, port: MessagePort, theirs: number, ours: number] {
-  return frame[0] === REPLUG && isPort(frame[1]) &&
-    isCount(frame[2]) && isCount(frame[3]);
-}
-
-/**
- * Passes on what is still on its way to an end that was replugged; keeps the
- * thread alive until then. A peer that was never heard of has not been used,
- * and when it is, it uses the new port.
- */
-async function forward(
-  from: OpenPort[],
-  to: OpenPort,
-  out: OpenPort,
-  heard: boolean,
-): Promise<void> {
-  const held = new Waiter<void>();
-  const end = (last: Frame = [LAST]) => {
-    to.post(last, transferOfFrame(last));
-    to.close();
-    for (const port of from) port.close();
-    held.letGo();
-  };
-  const next = () => {
-    from.shift()!.close();
-    if (from[0]) from[0].start(reader);
-    else end();
-  };
-  const reader: PortListener = {
-    frame(_, frame) {
-      heard = true;
-      if (frame[0] === LAST) next();
-      else if (frame[0] === EOF || isReplug(frame)) end(frame);
-      else if (frame[0] !== REPLUG) to.post(frame, transferOfFrame(frame));
-    },
-    gone(port) {
-      // Nobody goes on at the new port.
-      if (port === out && port.watch.ended) return end([EOF]);
-      to.post([CUT]);
-      next();
-    },
-  };
-  from[0]!.start(reader);
-  // It may have begun in the moment in which this end left.
-  await settled(() => heard);
-  if (!heard) held.letGo();
-}
 
 /** A pending receive: of an object, or of bytes, which `consume` makes the result of. */
 export class Receive<T> extends Waiter<T> {
@@ -175,10 +80,7 @@ export class Link implements Endpoint {
   #gone = false;
   /** The other end, as long as both are in this thread. */
   #sibling: Link | undefined;
-  /** None: nothing more will arrive, or this end is closed. */
-  #out: OpenPort | undefined;
-  /** What is read, one after the other: only the first is started. */
-  #sources: OpenPort[];
+  readonly #route: Route;
   readonly #inbox = new Inbox();
   readonly #outbox: Outbox;
   /** Chunks to be used again: what they held counts in the inbox, so there are never many. */
@@ -187,9 +89,6 @@ export class Link implements Endpoint {
   #starting: Promise<void> | undefined;
   /** The peer has taken something that was sent from here. */
   #read = false;
-  // How often this end was replugged, and the peer as far as known here.
-  #moves = 0;
-  #peerMoves = 0;
   // Sent, and not yet taken by the peer; how many messages it allows.
   #messages = 0;
   #weight = 0;
@@ -202,8 +101,6 @@ export class Link implements Endpoint {
   #hungry = 0;
   /** A send waits at the peer, and has not been answered. */
   #awaited = false;
-  /** Some is lost that was to come in before the next port, perhaps where the peer has moved to. */
-  #missed = false;
   /** Reading was ended: what comes in is dropped. */
   #skips = false;
   /** The next message that is taken is reported at once. */
@@ -226,10 +123,9 @@ export class Link implements Endpoint {
     this.readable = readable;
     this.writable = writable;
     this.#meet();
-    this.#sources = ports;
-    this.#out = ports.at(-1);
+    this.#route = new Route(ports, this.#listener);
     this.#outbox = new Outbox(
-      (frame, transfer) => this.#out?.post(frame, transfer),
+      (frame, transfer) => this.#route.out?.post(frame, transfer),
       OBJECT,
       OBJECTS,
       (weight) => this.#weight += weight,
@@ -260,18 +156,17 @@ export class Link implements Endpoint {
   /** The other end is not here any more: they hear of each other by their ports only. */
   #alone(): void {
     this.#eager = true; // its first send may want to know that it was read
-    if (this.#out && this.#out.posted > 0) this.start();
+    if ((this.#route.out?.posted ?? 0) > 0) this.start();
   }
 
   /** Begins to receive: at the first use, so that a fresh end can travel anywhere. */
   start(): void {
-    const port = this.#sources[0];
-    if (port === undefined || port.started) return;
+    if (this.#route.started) return;
     if (!this.#sibling) {
       this.#starting = settled(() => this.#gone || this.closed)
         .then(() => this.#starting = undefined);
     }
-    port.start(this.#reader);
+    this.#route.start();
   }
 
   // What cannot be done is thrown: `Connection` makes rejections of it.
@@ -320,7 +215,7 @@ export class Link implements Endpoint {
 
   /** A message may have getters, which close this end. */
   #stillOpen(): void {
-    if (this.#out) return;
+    if (this.#route.out) return;
     throw this.closed ? closedError("send", this) : brokenPipe();
   }
 
@@ -373,7 +268,7 @@ export class Link implements Endpoint {
     // half a window, can matter: of a burst, more has to be taken first.
     DONE.then(() => {
       if (this.#senders.first && this.#messages < 1.5 * this.#window) {
-        this.#out?.post(textOf([WAITS]));
+        this.#route.out?.post(textOf([WAITS]));
       } else this.#inquired = false;
     });
   }
@@ -408,7 +303,7 @@ export class Link implements Endpoint {
       if (next !== undefined) {
         return Promise.resolve(this.#take(next, consume));
       }
-      if (!this.#out) throw endOfFile();
+      if (!this.#route.out) throw endOfFile();
     }
     const waiter = new Receive<T>(consume);
     this.#waited = true;
@@ -470,13 +365,14 @@ export class Link implements Endpoint {
   #tellTaken(): void {
     const { messages, weight } = this.#inbox;
     const chunks = this.#spent;
-    if (messages > 0 && this.#out) {
+    const { out } = this.#route;
+    if (messages > 0 && out) {
       this.#awaited = this.#eager = false;
       const frame: Frame = [TOOK, messages, weight, this.#offered];
       // In this thread the other end hears of the end at once: of this, too.
       if (this.#sibling) this.#sibling.#taken([...frame, chunks]);
-      else if (chunks.length === 0) this.#out.post(textOf(frame));
-      else this.#out.post([...frame, chunks], chunks);
+      else if (chunks.length === 0) out.post(textOf(frame));
+      else out.post([...frame, chunks], chunks);
     }
     this.#spent = [];
     this.#inbox.messages = this.#inbox.weight = 0;
@@ -484,7 +380,8 @@ export class Link implements Endpoint {
 
   /** Whether a receive would not have to wait: also when it is closed. */
   get ready(): boolean {
-    return !this.#out || (this.readable && this.#inbox.next !== undefined);
+    return !this.#route.out ||
+      (this.readable && this.#inbox.next !== undefined);
   }
 
   /** Calls `look` whenever this end is ready, and with the reason when it can be read no more. */
@@ -512,7 +409,7 @@ export class Link implements Endpoint {
       }
       next = this.#inbox.next;
     }
-    if (!this.#out && next === undefined) receivers.failAll(endOfFile);
+    if (!this.#route.out && next === undefined) receivers.failAll(endOfFile);
     if (this.ready) { for (const look of this.#watchers) look(); }
   }
 
@@ -540,12 +437,13 @@ export class Link implements Endpoint {
 
   // --- Frames --------------------------------------------------------------------
 
-  readonly #reader: PortListener = {
-    frame: (port, frame) => this.#accept(frame, port),
-    gone: (port) => this.#sourceCut(port),
+  readonly #listener: RouteListener = {
+    frame: (frame) => this.#accept(frame),
+    lostSome: () => this.#lostSome(),
+    end: () => this.#end(),
   };
 
-  #accept(frame: Frame, port: OpenPort): void {
+  #accept(frame: Frame): void {
     switch (frame[0]) {
       case TOOK:
         return this.#taken(frame);
@@ -553,65 +451,11 @@ export class Link implements Endpoint {
         return void this.#answer();
       case EOF:
         return this.#end();
-      case REPLUG:
-        return this.#replugged(frame);
-      case LAST:
-        if (port !== this.#out) this.#sourceEnded(port);
-        return;
-      case CUT:
-        return this.#cut(port);
       default:
         this.#inbox.push(frame);
         if (this.readable) return this.#serve();
         return this.#skip();
     }
-  }
-
-  #replugged(frame: Frame): void {
-    if (!isReplug(frame)) return;
-    const [, raw, theirs, ours] = frame;
-    const fresh = adopt(raw);
-    this.#peerMoves = theirs;
-    if (ours >= this.#moves) { // no crossing: the mover waits for an answer
-      this.#out!.post([LAST]);
-      this.#out!.close();
-      this.#out = fresh;
-    }
-    for (const port of this.#sources) if (port !== this.#out) port.close();
-    this.#sources = [fresh];
-    // Where the peer has moved to is known all the same: it need not be told.
-    if (this.#missed) this.#lostSome();
-    this.#missed = false;
-    fresh.start(this.#reader);
-  }
-
-  /** After a crossing the mover of the other end has ended, and has not passed on where this end sends: the peer is told again. */
-  #plugAgain(): void {
-    this.#out!.close();
-    this.#out = this.#plug(this.#sources[0]!);
-    this.#sources.push(this.#out);
-    this.#lostSome(); // all that was sent there
-  }
-
-  /** A mover of this end has ended with what it was to pass on; or, after a crossing, one of the other end. */
-  #cut(port: OpenPort): void {
-    if (!this.#sources.includes(this.#out!)) this.#plugAgain();
-    else if (port !== this.#out) this.#missed = true;
-  }
-
-  /** Tells the peer of another port, and returns the one that it leads to. */
-  #plug(by: OpenPort): OpenPort {
-    const [near, far] = openChannel();
-    const raw = far.give();
-    by.post([REPLUG, raw, this.#moves, this.#peerMoves], [raw]);
-    near.watch.peer = by.watch.peer;
-    return near;
-  }
-
-  /** A port is gone without a last frame. */
-  #sourceCut(port: OpenPort): void {
-    this.#missed = true;
-    this.#sourceEnded(port);
   }
 
   /** Messages are lost on their way here, and what the peer has reported. */
@@ -630,22 +474,11 @@ export class Link implements Endpoint {
 
   /** Reports everything as taken: nobody will take what is lost. */
   #forgive(): void {
-    this.#out?.post([TOOK, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]);
-  }
-
-  #sourceEnded(port: OpenPort): void {
-    if (port === this.#out) return this.#end();
-    if (this.#missed) {
-      this.#missed = false;
-      // After a crossing the peer may not hear that its port has gone with the mover
-      // (Bun). Before the report of all as taken: what that lets go would be lost, too.
-      this.#out!.post([CUT]);
-      this.#lostSome();
-    }
-    port.close();
-    this.#sources.shift();
-    if (this.#sources.length === 0) this.#sources.push(this.#out!);
-    this.#sources[0]!.start(this.#reader);
+    this.#route.out?.post([
+      TOOK,
+      Number.MAX_SAFE_INTEGER,
+      Number.MAX_SAFE_INTEGER,
+    ]);
   }
 
   /** The peer cannot be reached any more. */
@@ -656,15 +489,8 @@ export class Link implements Endpoint {
 
   #end(): void {
     this.#broken();
-    this.#closePorts();
+    this.#route.close();
     this.#serve();
-  }
-
-  #closePorts(): void {
-    this.#out?.close();
-    for (const port of this.#sources) port.close();
-    this.#out = undefined;
-    this.#sources = [];
   }
 
   // --- Closing and moving ----------------------------------------------------------
@@ -673,7 +499,7 @@ export class Link implements Endpoint {
     if (this.closed) return;
     this.#outbox.flush();
     this.#tellTaken();
-    const out = this.#out;
+    const { out } = this.#route;
     if (out && !out.idle) out.post(textOf([EOF]));
     if (this.#sibling) this.#sibling.#broken(); // before the last frame is read
     this.#leave("the handle is closed");
@@ -681,7 +507,7 @@ export class Link implements Endpoint {
       if (isFrame(frame)) this.#inbox.push(frame);
     }
     this.#dropInbox();
-    this.#closePorts();
+    this.#route.close();
   }
 
   /** Nobody will read what is there: closes the endpoints in it. */
@@ -719,22 +545,10 @@ export class Link implements Endpoint {
     const sibling = this.#sibling;
     this.moved = true;
     this.#leave("the connection was handed over");
-    const [first] = this.#sources;
-    if (first) {
-      const fresh = sibling !== undefined && !first.started &&
-        this.#sources.length === 1;
-      if (
-        fresh || startedPortsTravel() || (!first.started && !travelLoses())
-      ) {
-        if (!fresh) first.prepare(this.#reader);
-      } else {
-        this.#replug();
-        sibling?.start(); // to answer, even if it is never used
-      }
-    }
-    const open = new Set(this.#sources);
-    if (this.#out) open.add(this.#out);
-    const peers = [...open].map(peerOf);
+    const open = this.#route.leave(sibling !== undefined);
+    // To answer when this one was replugged, even if it is never used.
+    if (open.length > 1) sibling?.start();
+    const peers = open.map(peerOf);
     const inbox = this.#inbox.drain();
     const descriptor: Descriptor = {
       kind: "connection",
@@ -744,29 +558,16 @@ export class Link implements Endpoint {
       writable: this.writable,
       skips: this.#skips,
       gone: this.#gone,
-      ports: [...open].map((port) => port.give()),
+      ports: open.map((port) => port.give()),
       peers,
       inbox,
-      counts: [this.#messages, this.#weight, this.#moves, this.#peerMoves],
+      counts: [this.#messages, this.#weight, ...this.#route.moves],
     };
-    this.#closePorts();
-    if (open.size > 1 || inbox.some(([tag]) => tag === PARCEL)) {
+    this.#route.close();
+    if (open.length > 1 || inbox.some(([tag]) => tag === PARCEL)) {
       return movable(descriptor, portsOf(descriptor));
     }
     return descriptor;
-  }
-
-  #replug(): void {
-    const [drain, feed] = openChannel();
-    const out = this.#out!;
-    this.#moves++;
-    const near = this.#plug(out);
-    if (!this.#sources.includes(out)) out.close();
-    const heard = this.#moves > 1 || out.watch.received > 0;
-    if (this.#missed) feed.post([CUT]);
-    forward(this.#sources, feed, out, heard);
-    this.#out = near;
-    this.#sources = [drain, near];
   }
 
   /** The end that a descriptor describes, open in this thread. */
@@ -781,7 +582,7 @@ export class Link implements Endpoint {
     ) throw malformed();
     const open = ports.map((port, i) => adopt(port, peers[i]));
     const link = new Link(pipe, end, readable, writable, open);
-    [link.#messages, link.#weight, link.#moves, link.#peerMoves] = counts;
+    [link.#messages, link.#weight, ...link.#route.moves] = counts;
     link.#eager = true; // its mover may have been told that a send waits
     // What it was replugged with may be in the port of the other end, unread.
     if (open.length > 1) link.#sibling?.start();

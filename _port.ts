@@ -213,7 +213,7 @@ export class OpenPort {
    * nobody what comes in: moved within the thread, with all that is queued in
    * it, it is a port that was never started.
    */
-  prepare(listener: PortListener): void {
+  readyToTravel(listener: PortListener): void {
     if (!transferWorks() || dressing()) return;
     this.#listener = listener;
     if (!this.#receiveQueued()) return;
