@@ -328,7 +328,7 @@ export class Link implements Endpoint {
 
   /** Lets the sender use a chunk again whose bytes have been copied out. */
   recycle({ chunk, whole }: ByteMessage): void {
-    if (whole && chunk.length >= bytesLimits().recycled) {
+    if (whole && chunk.length >= bytesLimits.recycled) {
       this.#spent.push(chunk.buffer);
     }
   }

@@ -151,7 +151,7 @@ export class Outbox {
 
   #postBytes(source: Uint8Array): void {
     const { length } = source;
-    const { cloned, wholeCloned } = bytesLimits();
+    const { cloned, wholeCloned } = bytesLimits;
     let chunk = length > cloned ? this.#reused(source) : undefined;
     if (chunk === undefined) {
       if (length <= wholeCloned && coversAll(source)) {

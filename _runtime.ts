@@ -418,11 +418,10 @@ interface BytesLimits {
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
+// Node, which alone has no web Worker, clones large buffers at half the price of a copy in fresh memory.
+const wholeCloned = typeof Worker === "undefined" ? 8 * MIB : 8 * KIB;
+
 /** What was measured to be fastest here: see docs/design.md. */
-export const bytesLimits: () => BytesLimits = once(() => {
-  // Node, which alone has no web Worker, clones large buffers at half the price of a copy in fresh memory.
-  const wholeCloned = typeof Worker === "undefined" ? 8 * MIB : 8 * KIB;
-  return workerThreads
-    ? { cloned: 8 * KIB, wholeCloned, recycled: 16 * KIB }
-    : { cloned: 2 * KIB, wholeCloned: 2 * KIB, recycled: 2 * KIB };
-});
+export const bytesLimits: BytesLimits = workerThreads
+  ? { cloned: 8 * KIB, wholeCloned, recycled: 16 * KIB }
+  : { cloned: 2 * KIB, wholeCloned: 2 * KIB, recycled: 2 * KIB };
