@@ -143,7 +143,7 @@ export class OpenPort {
   /** Posts at once; throws `DataCloneError` when the value cannot be cloned. */
   post(frame: unknown, transfer?: Transferable[]): void {
     if (this.#unposted) return this.#keep(frame, transfer ?? []);
-    if (transfer === undefined || transfer.length === 0) {
+    if (!transfer?.length) {
       postMessage.call(this.raw, frame);
     } else if (this.dead) {
       scrap(frame); // Deno would leave open what was to be transferred
@@ -336,13 +336,10 @@ function* fieldsOf(
 export function adopt(raw: MessagePort, peer?: unknown): OpenPort {
   if (owned.has(raw)) throw new TypeError("Cannot unpack: a port is in use");
   if (isTravelling(raw)) raw = arrived(raw) as unknown as MessagePort;
-  if (dressing() && !Object.hasOwn(raw, "on")) {
-    owned.add(raw);
-    raw = throughThread(raw);
-  }
+  owned.add(raw);
+  if (dressing() && !Object.hasOwn(raw, "on")) raw = throughThread(raw);
   let gone = false;
   if (closesOnce()) {
-    owned.add(raw);
     try {
       raw = moved(raw);
     } catch (error) {

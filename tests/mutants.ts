@@ -306,8 +306,8 @@ const MUTANTS: Mutant[] = [
   ["_port.ts", "port.dead = gone;", "", "moving", "node"],
   [
     "_port.ts",
-    "if (closesOnce()) {\n    owned.add(raw);",
-    "if (closesOnce()) {",
+    "owned.add(raw);\n  if",
+    "if",
     "fuzz",
     "node",
   ],
