@@ -172,10 +172,8 @@ export class QueueCore {
         if (isInt32(a)) this.#received(handle, a);
         return;
       case GIVE_BACK:
-        if (isInt32(a) && Array.isArray(b) && b.every(isParcel)) {
-          this.#giveBack(handle, a, b);
-        }
-        return;
+        if (!Array.isArray(b) || !b.every(isParcel)) return;
+        return this.#takeBack(handle, "seq", a, b);
       case ACCEPT:
         if (isCount(a)) this.#accepted(handle, a, b === true);
         return;
@@ -595,17 +593,25 @@ export class QueueCore {
     this.changed();
   }
 
-  /** A delivery came too late; endpoints that travelled come back with it. */
-  #giveBack({ inFlight }: Handle, seq: number, parcels: unknown[]): void {
-    const at = inFlight.findIndex((delivery) => delivery.seq === seq);
-    const items = inFlight[at]?.items ?? []; // or they have been taken back
-    const held = items.filter(holdsEndpoints);
-    if (at < 0 || held.length !== parcels.length) return;
-    inFlight.splice(at, 1);
-    held.forEach((numbered, i) => {
+  /**
+   * A delivery came too late, or is for a get that was given up. Endpoints in
+   * it have travelled, and come back first.
+   */
+  #takeBack(
+    handle: Handle,
+    by: "seq" | "id",
+    number: unknown,
+    parcels: unknown[] = [],
+  ): void {
+    const { inFlight } = handle;
+    const late = inFlight.find((delivery) => delivery[by] === number);
+    const held = late?.items.filter(holdsEndpoints);
+    if (!late || held!.length !== parcels.length) return;
+    handle.inFlight = inFlight.filter((delivery) => delivery !== late);
+    held!.forEach((numbered, i) => {
       numbered.item = new Parcel(parcels[i]);
     });
-    this.#restore(items);
+    this.#restore(late.items);
   }
 
   /** Claimed items go to the front again, and to those who wait. */
@@ -654,18 +660,8 @@ export class QueueCore {
       this.#impatient.add(call);
     } else if (call) {
       this.#answer(call, "cancelled");
-    } else if (!late && !handle.words) this.#takeBack(handle, id);
+    } else if (!late && !handle.words) this.#takeBack(handle, "id", id);
     this.changed();
-  }
-
-  /** Without shared memory: a get that was given up takes nothing any more, so what is on its way to it stays. */
-  #takeBack({ inFlight }: Handle, id: unknown): void {
-    const at = inFlight.findIndex((delivery) => delivery.id === id);
-    const items = inFlight[at]?.items ?? [];
-    // Endpoints have to come back first.
-    if (at < 0 || items.some(holdsEndpoints)) return;
-    inFlight.splice(at, 1);
-    this.#restore(items);
   }
 
   /** Gets that do not wait are refused once all that was put before them is here. */

@@ -211,7 +211,7 @@ const MUTANTS: Mutant[] = [
   ["_core.ts", "if (state === id) continue;", "", "queue_model"],
   [
     "_core.ts",
-    "else if (!late && !handle.words) this.#takeBack(handle, id);",
+    'else if (!late && !handle.words) this.#takeBack(handle, "id", id);',
     "",
     "queue_model",
   ],
@@ -605,8 +605,8 @@ const MUTANTS: Mutant[] = [
   ["_core.ts", "if (live && !found) return;", "", "queue_model"],
   [
     "_core.ts",
-    "held.length !== parcels.length",
-    "held.length < 0",
+    "held!.length !== parcels.length",
+    "held!.length < 0",
     "fuzz",
   ],
   ["_client.ts", "if (call.givenUp && !ended) return;", "", "queue_model"],
