@@ -35,7 +35,7 @@ import { NOTHING } from "./_core.ts";
 import { Empty, EOFError, Full, OSError, ShutDown } from "./errors.ts";
 import {
   type Descriptor,
-  Draft,
+  type Draft,
   type Endpoint,
   Parcel,
   prepare,
@@ -44,7 +44,7 @@ import {
 } from "./_handoff.ts";
 import { DONE as SENT } from "./_outbox.ts";
 import { type Transferable, turn } from "./_runtime.ts";
-import { snapshot } from "./_snapshot.ts";
+import { plain, stored } from "./_snapshot.ts";
 import { type GiveUp, Waiter, WaitList } from "./_waiters.ts";
 import {
   ACCEPT,
@@ -403,13 +403,12 @@ export class Client implements Endpoint {
       this.#lineUp(call, true, copies, draft);
     };
     let refused: { why: unknown } | undefined;
+    const rest = items.slice(at);
+    const copies = this.#drafts === 0 ? copiesOf(rest) : undefined;
     try {
-      for (const step of stepsOf(items.slice(at), (why) => refused = { why })) {
-        if (step instanceof Draft) lineUp([], step);
-        else if (this.#drafts === 0) lineUp(step);
-        // Nothing overtakes a put that keeps its place.
-        else for (const item of step) lineUp([], prepare(item, undefined));
-      }
+      if (!copies) {
+        for (const item of rest) lineUp([], prepare(item, undefined));
+      } else if (copies.length > 0) lineUp(copies);
     } catch (why) {
       refused = { why };
     }
@@ -898,29 +897,13 @@ function listOf(items: Iterable<unknown>): unknown[] | undefined {
   return typeof (length ?? size) === "number" ? [...items] : undefined;
 }
 
-/** What to line up for some items, as they are now: runs of copies, and drafts; ends before one that cannot be put. */
-function stepsOf(
-  items: unknown[],
-  refuse: (why: unknown) => void,
-): (unknown[] | Draft)[] {
-  const steps: (unknown[] | Draft)[] = [];
-  let run: unknown[] | undefined;
-  for (const item of items) {
-    try {
-      const copy = snapshot(item);
-      if (!run) steps.push(run = []);
-      run.push(copy);
-    } catch {
-      run = undefined;
-      try {
-        steps.push(prepare(item, undefined));
-      } catch (why) {
-        refuse(why);
-        break;
-      }
-    }
+/** Copies of items, each its own; `undefined`: one holds endpoints, or cannot be cloned, as `prepare` finds. */
+function copiesOf(items: unknown[]): unknown[] | undefined {
+  try {
+    return items.map((item) => plain(stored(item)));
+  } catch {
+    return undefined;
   }
-  return steps;
 }
 
 function now(): number {

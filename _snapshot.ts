@@ -257,13 +257,7 @@ export class Odd {
   }
 }
 
-/** A copy as `structuredClone` makes it; throws what it throws. */
-export function snapshot(value: unknown): unknown {
-  const copy = copyPlain(value);
-  return copy === NOT_PLAIN ? structuredClone(value) : copy;
-}
-
-/** A copy of an item for the store; {@linkcode Odd}, unless it can travel as text. */
+/** A copy of an item for the store; {@linkcode Odd}, unless it can travel as text; throws what `structuredClone` throws. */
 export function stored(value: unknown): unknown {
   const copy = copyPlain(value, true);
   if (copy === NOT_PLAIN) return new Odd(structuredClone(value));

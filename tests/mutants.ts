@@ -569,8 +569,8 @@ const MUTANTS: Mutant[] = [
   // put_many: as it was at the call.
   [
     "_client.ts",
-    "steps.push(prepare(item, undefined));",
-    "steps.push([item]);",
+    "lineUp([], prepare(item, undefined));",
+    "lineUp([item]);",
     "queue",
   ],
   [
