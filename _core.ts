@@ -245,10 +245,10 @@ export class QueueCore {
     if (this.#uncounted) this.changed();
     else this.#admit();
     if (putter.list === undefined) return;
-    if (this.#ended) this.#refusePut(putter, "cancelled");
+    if (this.#ended) this.#endPut(putter, "cancelled");
     else if (Atomics.load(this.words, STATE) !== OPEN) {
-      this.#refusePut(putter, "shutdown");
-    } else if (!wait) this.#refusePut(putter, "full");
+      this.#endPut(putter, "shutdown");
+    } else if (!wait) this.#endPut(putter, "full");
   }
 
   /** A call joins those that wait. */
@@ -313,7 +313,7 @@ export class QueueCore {
       if (Atomics.load(words, STATE) !== OPEN) return;
       // Not for one that was given up long ago: `qsize()` would count its place.
       if (!this.#waits(putter)) {
-        this.#endPut(putter, "cancelled", false);
+        this.#endPut(putter, "cancelled");
         continue;
       }
       if (!reserve(words, maxsize)) {
@@ -324,7 +324,7 @@ export class QueueCore {
       const { handle, items } = putter;
       if (!this.#isLive(putter)) {
         Atomics.sub(words, TAIL, 1);
-        this.#endPut(putter, "cancelled", false);
+        this.#endPut(putter, "cancelled");
       } else if (items.length === 0) {
         handle.admit();
         this.#endPut(putter);
@@ -346,15 +346,11 @@ export class QueueCore {
     if (handle.closed) this.#confirmClose(handle);
   }
 
-  /** Ends a put that waits, unless it was given up meanwhile. */
-  #refusePut(putter: Call, why: Refusal): void {
-    this.#endPut(putter, why, this.#isLive(putter));
-  }
-
-  /** @param counted Its handle has not given it up, and taken it out of `PUTS`. */
-  #endPut(putter: Call, why?: Refusal, counted = true): void {
+  /** Ends a put that waits; `why`: without a place. */
+  #endPut(putter: Call, why?: Refusal): void {
     const { handle } = putter;
-    if (counted) Atomics.sub(this.words, PUTS, 1);
+    // Who gives one up has taken it out of `PUTS`.
+    if (!why || this.#isLive(putter)) Atomics.sub(this.words, PUTS, 1);
     this.#answer(putter, why);
     if (handle.closed) this.#confirmClose(handle);
   }
@@ -652,7 +648,7 @@ export class QueueCore {
 
   #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
-    if (call?.list === this.#putters) this.#refusePut(call, "cancelled");
+    if (call?.list === this.#putters) this.#endPut(call, "cancelled");
     else if (late && call?.list === this.#getters) {
       // A get that waited long enough: from now on it is one that does not wait.
       call.wait = false;
@@ -763,7 +759,7 @@ export class QueueCore {
     for (const call of [...handle.calls.values()]) {
       // Nobody is there to fill the place.
       if (call.list === this.#putters && call.items.length === 0) {
-        this.#refusePut(call, "cancelled");
+        this.#endPut(call, "cancelled");
       }
     }
     const count = handle.missing;
@@ -793,7 +789,7 @@ export class QueueCore {
   /** Every handle is closed. Nobody will get what is left, nor make room. */
   end(): void {
     for (const { item } of this.#claim(Infinity)) dropItem(item);
-    this.#putters.forEach((putter) => this.#refusePut(putter, "cancelled"));
+    this.#putters.forEach((putter) => this.#endPut(putter, "cancelled"));
     this.#ended = true;
     this.#checkJoiners();
   }
@@ -851,7 +847,7 @@ export class QueueCore {
     if (state === OPEN || immediate) {
       Atomics.store(this.words, STATE, immediate ? DROPPED : SHUT);
     }
-    this.#putters.forEach((putter) => this.#refusePut(putter, "shutdown"));
+    this.#putters.forEach((putter) => this.#endPut(putter, "shutdown"));
     if (immediate) this.#drop(this.#claim(Infinity));
     this.changed();
   }

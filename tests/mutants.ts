@@ -54,7 +54,12 @@ const MUTANTS: Mutant[] = [
     "",
     "queue_model",
   ],
-  ["_core.ts", "if (counted) Atomics.sub", "Atomics.sub", "queue_model"],
+  [
+    "_core.ts",
+    "if (!why || this.#isLive(putter)) Atomics.sub",
+    "Atomics.sub",
+    "queue_model",
+  ],
   [
     "_core.ts",
     "if (count > 0) Atomics.sub(this.words, TAIL, count);",
