@@ -621,8 +621,15 @@ export class QueueCore {
     this.changed();
   }
 
-  /** What a handle had not received goes back; then all that waits is looked at again. */
+  /** Ends the gets of a handle; what it had not received goes back; then all that waits is looked at again. */
   #recall(handle: Handle, alive: boolean): void {
+    for (const call of [...handle.calls.values()]) {
+      const { list, items } = call;
+      if (list === this.#putters) {
+        // Nobody is there to fill the place.
+        if (!alive && items.length === 0) this.#endPut(call, "cancelled");
+      } else if (!alive || list === this.#getters) this.#end(call);
+    }
     handle.trim();
     const back = [...handle.offers.values()].flat();
     handle.offers.clear();
@@ -681,18 +688,10 @@ export class QueueCore {
     this.#checkJoiners();
   }
 
-  /** Ends the calls of a handle that wait in a list. */
-  #forget(handle: Handle, list: List<Call>): void {
-    for (const call of [...handle.calls.values()]) {
-      if (call.list === list) this.#end(call);
-    }
-  }
-
   /** A handle puts and gets no more; what it has put stays. */
   #close(handle: Handle): void {
     if (!handle.closed) {
       handle.closed = true;
-      this.#forget(handle, this.#getters);
       this.#recall(handle, true);
     }
     this.#confirmClose(handle);
@@ -701,8 +700,6 @@ export class QueueCore {
   /** A handle's thread or port is gone. Its puts stay, also those that wait. */
   gone(handle: Handle): void {
     this.handles.delete(handle);
-    this.#forget(handle, this.#getters);
-    this.#forget(handle, this.#joiners);
     this.#settleAccounts(handle);
     this.#recall(handle, false);
   }
@@ -756,12 +753,6 @@ export class QueueCore {
 
   /** What a handle has counted and will never post. */
   #settleAccounts(handle: Handle): void {
-    for (const call of [...handle.calls.values()]) {
-      // Nobody is there to fill the place.
-      if (call.list === this.#putters && call.items.length === 0) {
-        this.#endPut(call, "cancelled");
-      }
-    }
     const count = handle.missing;
     if (count > 0) Atomics.sub(this.words, TAIL, count);
     const { words } = handle;

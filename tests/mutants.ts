@@ -102,7 +102,12 @@ const MUTANTS: Mutant[] = [
     "if (items.some",
     "queue_model",
   ],
-  ["_core.ts", "this.#forget(handle, this.#joiners);", "", "queue_model queue"],
+  [
+    "_core.ts",
+    "!alive || list === this.#getters",
+    "list === this.#getters",
+    "queue_model queue",
+  ],
   [
     "_core.ts",
     "if (items.length > handle.missing) return;",
