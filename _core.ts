@@ -143,9 +143,14 @@ export class QueueCore {
 
   /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
   receive(handle: Handle, frame: Frame, text = false): void {
-    const [tag, a, b, c, d] = frame;
     // Not inside a call of the owner's own handle: others would be served in the midst of it.
     if (this.#uncounted && !handle.local) this.changed();
+    this.#handle(handle, frame, text);
+    // It may have been all that was missing.
+    if (handle.closed) this.#confirmClose(handle);
+  }
+
+  #handle(handle: Handle, [tag, a, b, c, d]: Frame, text: boolean): void {
     switch (tag) {
       case PUT:
         return this.put(handle, [text ? a : new Odd(a)], c);
@@ -178,10 +183,7 @@ export class QueueCore {
         if (isCount(a)) this.#accepted(handle, a, b === true);
         return;
       case FREED:
-        this.changed();
-        // It may have given up a place, all that was missing.
-        if (handle.closed) this.#confirmClose(handle);
-        return;
+        return this.changed();
       case ASK:
         if (isCount(a)) this.#question(handle, a, b, c);
         return;
@@ -199,7 +201,6 @@ export class QueueCore {
     for (const item of items) this.#store.push(item);
     this.#arrived(items.length);
     if (isCount(id)) handle.send([ANSWER, id]);
-    if (handle.closed) this.#confirmClose(handle);
   }
 
   /** The store has grown. */
@@ -276,7 +277,6 @@ export class QueueCore {
     };
     handle.calls.set(id, call);
     list.push(call);
-    if (list === this.#putters) handle.putting++;
     return call;
   }
 
@@ -288,7 +288,6 @@ export class QueueCore {
 
   /** A call waits no more. */
   #end(call: Call): void {
-    if (call.list === this.#putters) call.handle.putting--;
     call.list?.remove(call);
     this.#impatient.delete(call);
     call.handle.calls.delete(call.id);
@@ -343,7 +342,6 @@ export class QueueCore {
     handle.arrived = (handle.arrived + 1) | 0;
     Atomics.sub(this.words, TAIL, 1);
     this.changed();
-    if (handle.closed) this.#confirmClose(handle);
   }
 
   /** Ends a put that waits; `why`: without a place. */
@@ -355,9 +353,9 @@ export class QueueCore {
     if (handle.closed) this.#confirmClose(handle);
   }
 
-  /** Answers CLOSE, when all that the handle has put is here. */
+  /** Answers CLOSE, when all that was admitted is here; the handle knows which of its puts still wait. */
   #confirmClose(handle: Handle): void {
-    if (handle.putting === 0 && handle.missing <= 0) handle.send([CLOSED]);
+    if (handle.missing <= 0) handle.send([CLOSED]);
   }
 
   // --- Items out -------------------------------------------------------------------
@@ -690,11 +688,9 @@ export class QueueCore {
 
   /** A handle puts and gets no more; what it has put stays. */
   #close(handle: Handle): void {
-    if (!handle.closed) {
-      handle.closed = true;
-      this.#recall(handle, true);
-    }
-    this.#confirmClose(handle);
+    if (handle.closed) return; // it is asked again whether all is here
+    handle.closed = true;
+    this.#recall(handle, true);
   }
 
   /** A handle's thread or port is gone. Its puts stay, also those that wait. */

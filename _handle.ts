@@ -66,8 +66,6 @@ export class Handle {
   readonly calls: Map<number, Call> = new Map();
   /** Waiting puts that have come in. */
   offered = 0;
-  /** Those of them that still wait. */
-  putting = 0;
   /** Handles that it has shared and that have come in. */
   shared = 0;
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */

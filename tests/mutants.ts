@@ -338,7 +338,6 @@ const MUTANTS: Mutant[] = [
     "text",
   ],
   ["_core.ts", "if (this.#isShared()) return UNKNOWN;", "", "queue_model"],
-  ["_core.ts", "handle.putting === 0 && ", "", "queue"],
   ["_client.ts", "if (call.leaves) throw", "if (call.givenUp) throw", "queue"],
   ["_client.ts", "waiting.reverse()", "waiting", "queue_model"],
   // A shutdown in the midst of a put.
@@ -364,7 +363,7 @@ const MUTANTS: Mutant[] = [
   ["_client.ts", "if (call.leaves) throw call.reason;", "", "queue"],
   [
     "_core.ts",
-    "// It may have given up a place, all that was missing.\n        if (handle.closed) this.#confirmClose(handle);",
+    "// It may have been all that was missing.\n    if (handle.closed) this.#confirmClose(handle);",
     "",
     "queue",
   ],
