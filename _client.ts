@@ -153,7 +153,6 @@ export class Client implements Endpoint {
   #lastId = 0;
   /** Gets that wait at the owner: later ones line up behind them. */
   #gets = 0;
-  #freeSlots: number[] = [];
   readonly #copies: Copies | undefined;
   /** The owner has been asked for more copies. */
   #askedMore = false;
@@ -183,9 +182,6 @@ export class Client implements Endpoint {
     this.#mine = mine;
     if (words && mine) {
       this.#copies = new Copies(words, mine, () => this.#ring());
-      for (let i = HANDLE_WORDS - 1; i >= FIRST_SLOT; i--) {
-        this.#freeSlots.push(i);
-      }
     }
   }
 
@@ -553,9 +549,11 @@ export class Client implements Endpoint {
     // A get may also end by a copy that comes before its answer.
     const canEnd = kind === "get" || signal !== undefined ||
       (timeout > 0 && timeout < Infinity);
-    if (canEnd && slotted && this.#freeSlots.length > 0) {
-      call.slot = this.#freeSlots.pop()!;
-      Atomics.store(this.#mine!, call.slot, call.id);
+    const mine = canEnd && slotted && this.#mine;
+    for (let slot = FIRST_SLOT; mine && slot < HANDLE_WORDS; slot++) {
+      if (!endSlot(mine, slot, 0, call.id)) continue; // taken
+      call.slot = slot;
+      break;
     }
     this.#calls.set(call.id, call);
     return call;
@@ -573,10 +571,8 @@ export class Client implements Endpoint {
     this.#calls.delete(call.id);
     if (call.kind === "get") this.#gets--;
     if (call.draft) this.#drafts--;
-    if (call.slot > 0) {
-      Atomics.store(this.#mine!, call.slot, 0);
-      this.#freeSlots.push(call.slot);
-    }
+    // Not that of the next call, if the owner has ended this one before.
+    if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
     if (this.#abandoned) this.abandon();
     else this.#closeIfEnded();
   }
@@ -799,9 +795,7 @@ export class Client implements Endpoint {
     if (this.closed) return;
     this.closed = true;
     for (const call of [...this.#calls.values()]) {
-      if (call.kind !== "get") continue;
-      if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
-      this.#end(call, refusal("get", "cancelled"));
+      if (call.kind === "get") this.#end(call, refusal("get", "cancelled"));
     }
     this.#copies?.drop();
     this.#owner.post([CLOSE]);
@@ -869,7 +863,6 @@ export class Client implements Endpoint {
       this.#calls,
       this.#copies,
       this.#gets,
-      this.#freeSlots,
       this.#askedMore,
       this.#flushed,
       this.#portClosed,
