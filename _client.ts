@@ -594,7 +594,8 @@ export class Client implements Endpoint {
     // Only the owner can say that a get finds nothing, however late.
     const late = why === "timeout" && kind === "get" &&
       (!this.#words || sizeOf(this.#words) > 0);
-    let ended = false;
+    // Without words at once: what comes all the same goes back.
+    let ended = kind === "ask" || (kind === "get" && !this.#words && !late);
     if (slot > 0 && !late) {
       mine[BUSY] = 1;
       ended = endSlot(mine, slot, id);
@@ -608,9 +609,7 @@ export class Client implements Endpoint {
     call.reason = why === "abort"
       ? signal!.reason
       : refusal(kind, kind === "get" ? "empty" : "full");
-    if (
-      ended || kind === "ask" || (kind === "get" && !this.#words && !late)
-    ) this.#end(call, call.reason);
+    if (ended) this.#end(call, call.reason);
     this.#owner.post([CANCEL, id, late]);
   }
 

@@ -1012,6 +1012,28 @@ test("Client that has given a put up keeps the reason, whatever comes after", as
   }
 });
 
+test("Client: without shared memory a get that is late can still be aborted", async () => {
+  const clock = new Clock();
+  clock.install();
+  try {
+    const world = new World({ maxsize: 0, words: false, remotes: 2 });
+    const [one, other] = world.members as [Member, Member];
+    const stop = new AbortController();
+    const got = one.client.get(5, stop.signal).catch((reason) => reason);
+    clock.fire(5); // the owner does not answer
+    stop.abort("Mine");
+    assertEquals(await got, "Mine");
+    const put = other.client.put(1, undefined, Infinity, undefined);
+    await deliver(world);
+    await put;
+    const next = other.client.get(0, undefined);
+    await deliver(world);
+    assertEquals(await next, 1);
+  } finally {
+    clock.restore();
+  }
+});
+
 test("QueueCore takes no place for a put that was given up, not for a moment", async () => {
   const world = new World({ maxsize: 1, words: true, remotes: 2 });
   const [one, other] = world.members as [Member, Member];
