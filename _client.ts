@@ -113,9 +113,8 @@ class Call extends Waiter<any> {
   /** What its errors say that it cannot do. */
   readonly what: string;
   slot = 0;
-  /** Of a get: the most items, a list or not. */
+  /** Of a get: the most items; 0: one, and no list. */
   max = 0;
-  single = false;
   /** Of a put that keeps a place: what to post then. */
   draft: Draft | undefined;
   /** Of a `put_many`: all its calls, which end together. */
@@ -448,7 +447,7 @@ export class Client implements Endpoint {
         const item = this.#claim();
         if (item !== NOTHING) return Promise.resolve(item);
       }
-      return this.#ask(1, true, timeout, signal);
+      return this.#ask(0, timeout, signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -463,7 +462,7 @@ export class Client implements Endpoint {
       this.#live("get");
       const items = this.#gets === 0 ? this.#claimSeveral(max) : undefined;
       if (items) return Promise.resolve(items);
-      return this.#ask(max, false, timeout, signal);
+      return this.#ask(max, timeout, signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -508,7 +507,6 @@ export class Client implements Endpoint {
 
   #ask(
     max: number,
-    single: boolean,
     timeout: number,
     signal: AbortSignal | undefined,
     // deno-lint-ignore no-explicit-any
@@ -527,11 +525,14 @@ export class Client implements Endpoint {
       if (none && !wait) throw refusal("get", "empty");
     }
     const call = this.#call("get", timeout, signal);
-    call.single = single;
     call.max = max;
     this.#gets++;
     this.#askedMore = false;
-    this.#owner.post([GET, call.id, call.slot, max, wait], undefined, true);
+    this.#owner.post(
+      [GET, call.id, call.slot, max || 1, wait],
+      undefined,
+      true,
+    );
     this.#arm(call, timeout, signal);
     return call.promise;
   }
@@ -686,7 +687,7 @@ export class Client implements Endpoint {
     try {
       items.length = claimed;
       for (const i of packed) items[i] = unpack(items[i]);
-      call.settle(call.single ? items[0] : items);
+      call.settle(call.max > 0 ? items : items[0]);
     } catch (error) {
       call.fail(error);
     }
@@ -701,7 +702,8 @@ export class Client implements Endpoint {
   #serveByCopies(): void {
     const call = this.#firstGet();
     if (call === undefined) return;
-    const { slot, id, max } = call;
+    const { slot, id } = call;
+    const max = call.max || 1;
     if (slot === 0 || this.#copies!.claimable(max) === 0) return;
     // Not if the owner has served it: its answer is on its way.
     if (!endSlot(this.#mine!, slot, id, -id)) return;
@@ -711,7 +713,7 @@ export class Client implements Endpoint {
     if (state === WANTED) this.#owner.post([FREED], undefined, true);
     if (items === undefined) return;
     this.#forget(call);
-    call.settle(call.single ? items[0] : items);
+    call.settle(call.max > 0 ? items : items[0]);
     if (this.#gets > 0) SENT.then(() => this.#serveByCopies());
   }
 
