@@ -96,8 +96,8 @@ import {
 export interface OwnerPort {
   /** Sends an admitted item; throws when it cannot be cloned. */
   put(item: unknown): void;
-  /** Sends a frame, after all that was sent before; throws likewise. `text`: JSON keeps everything in it. */
-  post(frame: unknown[], transfer?: Transferable[], text?: boolean): void;
+  /** Sends a frame, after all that was sent before; throws likewise. */
+  post(frame: unknown[], transfer?: Transferable[]): void;
   /** Claims the next item, in the owner's thread; else `NOTHING`. */
   take(): unknown;
   close(): void;
@@ -493,7 +493,7 @@ export class Client implements Endpoint {
   #askMore(copies: Copies): void {
     if (this.#askedMore || !copies.low) return;
     this.#askedMore = true;
-    this.#owner.post([MORE], undefined, true);
+    this.#owner.post([MORE]);
   }
 
   /** `GOT` changed, or this handle is not `BUSY` any more: tells the owner if it waits for that. */
@@ -501,7 +501,7 @@ export class Client implements Endpoint {
     const words = this.#words;
     if (!words || Atomics.load(words, BELL) === 0) return;
     if (Atomics.compareExchange(words, BELL, 1, 0) === 1) {
-      this.#owner.post([FREED], undefined, true);
+      this.#owner.post([FREED]);
     }
   }
 
@@ -528,11 +528,7 @@ export class Client implements Endpoint {
     call.max = max;
     this.#gets++;
     this.#askedMore = false;
-    this.#owner.post(
-      [GET, call.id, call.slot, max || 1, wait],
-      undefined,
-      true,
-    );
+    this.#owner.post([GET, call.id, call.slot, max || 1, wait]);
     this.#arm(call, timeout, signal);
     return call.promise;
   }
@@ -710,7 +706,7 @@ export class Client implements Endpoint {
     const items = this.#claimSeveral(max);
     // Without a copy: others were faster.
     const state = Atomics.exchange(this.#mine!, slot, items ? 0 : id);
-    if (state === WANTED) this.#owner.post([FREED], undefined, true);
+    if (state === WANTED) this.#owner.post([FREED]);
     if (items === undefined) return;
     this.#forget(call);
     call.settle(call.max > 0 ? items : items[0]);

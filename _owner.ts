@@ -189,11 +189,12 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
     }
   };
   const outbox = new Outbox(send, PUT, PUT_SEVERAL, () => {});
-  const post: OwnerPort["post"] = (frame, transfer, text) => {
+  const post: OwnerPort["post"] = (frame, transfer) => {
     outbox.flush();
-    if (text) return port.post(textOf(frame));
-    const item = frame[0] === PUT || frame[0] === PUT_PARCEL;
-    send(frame, transfer, item ? 1 : 0);
+    const tag = frame[0] as number;
+    // It holds no items and no ports, but numbers: JSON keeps all of it.
+    if (tag > PUT_WAIT && !transfer) return port.post(textOf(frame));
+    send(frame, transfer, tag === PUT || tag === PUT_PARCEL ? 1 : 0);
   };
   const client = new Client(
     {

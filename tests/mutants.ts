@@ -202,7 +202,7 @@ const MUTANTS: Mutant[] = [
   // What probes found.
   [
     "_client.ts",
-    "if (state === WANTED) this.#owner.post([FREED], undefined, true);",
+    "if (state === WANTED) this.#owner.post([FREED]);",
     "",
     "queue_model",
   ],
