@@ -570,8 +570,7 @@ export class Client implements Endpoint {
     if (call.draft) this.#drafts--;
     // Not that of the next call, if the owner has ended this one before.
     if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
-    if (this.#abandoned) this.abandon();
-    else this.#closeIfEnded();
+    this.#closeIfDone();
   }
 
   #end(call: Call, error: unknown): void {
@@ -646,7 +645,7 @@ export class Client implements Endpoint {
       case ENDED:
         if (!this.closed || !isCount(id)) return;
         this.#finalSize = id;
-        return this.#closeIfEnded();
+        return this.#closeIfDone();
     }
   }
 
@@ -805,18 +804,16 @@ export class Client implements Endpoint {
     for (const { kind } of this.#calls.values()) if (kind === "put") return;
     this.#flushed = true;
     this.#joining.settleAll();
-    // The words answer what can still be asked of a plain queue.
-    if (this.#words && !this.joinable) this.#closePort();
-    else if (this.#abandoned) this.abandon(); // not while a join waits
-    else this.#closeIfEnded();
+    this.#closeIfDone();
   }
 
-  /** Every handle is closed: once the owner has said that it has all, and nothing waits here, the port is not needed. */
-  #closeIfEnded(): void {
-    if (
-      this.#finalSize !== undefined && this.#flushed &&
-      this.#calls.size === 0
-    ) this.#closePort();
+  /** When the owner has said that it has all, the port is needed as long as there is something to ask: the words answer for a plain queue. */
+  #closeIfDone(): void {
+    if (this.#abandoned) return this.abandon();
+    const ended = this.#finalSize !== undefined && this.#calls.size === 0;
+    if (this.#flushed && (ended || (this.#words && !this.joinable))) {
+      this.#closePort();
+    }
   }
 
   #closePort(): void {

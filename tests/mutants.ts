@@ -705,8 +705,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    "undefined && this.#flushed &&",
-    "undefined &&",
+    "if (this.#flushed && (ended ||",
+    "if ((ended ||",
     "queue",
     "node",
   ],
@@ -750,8 +750,8 @@ const MUTANTS: Mutant[] = [
   ["_client.ts", "timeout > 0 && left() === 0", "left() === 0", "queue"],
   [
     "_client.ts",
-    "else if (this.#abandoned) this.abandon(); // not",
-    "else if (this.#abandoned) this.#closePort(); // not",
+    "if (this.#abandoned) return this.abandon();",
+    "if (this.#abandoned) return this.#closePort();",
     "queue_model",
   ],
   [
