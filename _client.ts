@@ -180,7 +180,7 @@ export class Client implements Endpoint {
     this.#words = words;
     this.#mine = mine;
     if (words && mine) {
-      this.#copies = new Copies(words, mine, () => this.#ring());
+      this.#copies = new Copies(words, mine, (some) => this.#claimed(some));
     }
   }
 
@@ -460,7 +460,9 @@ export class Client implements Endpoint {
   ): Promise<unknown[]> {
     try {
       this.#live("get");
-      const items = this.#gets === 0 ? this.#claimSeveral(max) : undefined;
+      const items = this.#gets === 0
+        ? this.#copies?.claimSeveral(max)
+        : undefined;
       if (items) return Promise.resolve(items);
       return this.#ask(max, timeout, signal);
     } catch (error) {
@@ -475,23 +477,13 @@ export class Client implements Endpoint {
       this.#ring();
       return item instanceof Parcel ? unpack(item.message) : item;
     }
-    const copies = this.#copies;
-    if (copies === undefined) return NOTHING;
-    const copy = copies.claim();
-    if (copy !== NOTHING) this.#askMore(copies);
-    return copy;
+    return this.#copies ? this.#copies.claim() : NOTHING;
   }
 
-  /** Claims the next items, up to `max`; `undefined`: the owner has to be asked. */
-  #claimSeveral(max: number): unknown[] | undefined {
-    const items = this.#copies?.claimSeveral(max);
-    if (items) this.#askMore(this.#copies!);
-    return items;
-  }
-
-  /** After a claim. */
-  #askMore(copies: Copies): void {
-    if (this.#askedMore || !copies.low) return;
+  /** After each attempt to claim copies; `some`: it succeeded. */
+  #claimed(some: boolean): void {
+    this.#ring();
+    if (!some || this.#askedMore || !this.#copies!.low) return;
     this.#askedMore = true;
     this.#owner.post([MORE]);
   }
@@ -702,7 +694,7 @@ export class Client implements Endpoint {
     if (slot === 0 || this.#copies!.claimable(max) === 0) return;
     // Not if the owner has served it: its answer is on its way.
     if (!endSlot(this.#mine!, slot, id, -id)) return;
-    const items = this.#claimSeveral(max);
+    const items = this.#copies!.claimSeveral(max);
     // Without a copy: others were faster.
     const state = Atomics.exchange(this.#mine!, slot, items ? 0 : id);
     if (state === WANTED) this.#owner.post([FREED]);

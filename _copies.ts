@@ -13,7 +13,7 @@ import { BACK, BUSY, GOT, HEAD, HITS, MISSES, TAIL } from "./_words.ts";
 export class Copies {
   readonly #words: Int32Array;
   readonly #mine: Int32Array;
-  readonly #ring: () => void;
+  readonly #claimed: (some: boolean) => void;
   #items: unknown[] = [];
   #index = 0;
   #at = 0;
@@ -22,12 +22,16 @@ export class Copies {
 
   /**
    * @param mine The words of this handle, `words` those of the queue.
-   * @param ring Hears of each attempt to claim, when it is over.
+   * @param claimed Hears of each attempt to claim when it is over, and whether it succeeded.
    */
-  constructor(words: Int32Array, mine: Int32Array, ring: () => void) {
+  constructor(
+    words: Int32Array,
+    mine: Int32Array,
+    claimed: (some: boolean) => void,
+  ) {
     this.#words = words;
     this.#mine = mine;
-    this.#ring = ring;
+    this.#claimed = claimed;
   }
 
   /** Claims the next item; `NOTHING`: the owner has to be asked. */
@@ -60,13 +64,13 @@ export class Copies {
         Atomics.compareExchange(words, HEAD, index, next) === index;
       if (claims) Atomics.add(words, GOT, count);
       Atomics.store(mine, BUSY, 0);
-      this.#ring();
       if (claims) {
         this.#at += count;
         this.#index = next;
         Atomics.add(mine, HITS, count);
-        return count;
       }
+      this.#claimed(claims);
+      if (claims) return count;
     }
     return 0;
   }
