@@ -36,16 +36,12 @@ const owners = new Map<string, { deref(): Owner | undefined }>();
 export class Owner {
   readonly id: string = uniqueName();
   readonly #core: QueueCore;
-  readonly #shared: boolean;
+  /** Its words, when they are shared. */
+  readonly #words = sharedWords(QUEUE_WORDS);
 
   constructor(maxsize: number, joinable: boolean) {
-    const words = sharedWords(QUEUE_WORDS);
-    this.#core = new QueueCore(
-      words ?? new Int32Array(QUEUE_WORDS),
-      maxsize,
-      joinable,
-    );
-    this.#shared = words !== undefined;
+    const words = this.#words ?? new Int32Array(QUEUE_WORDS);
+    this.#core = new QueueCore(words, maxsize, joinable);
     const weak = typeof WeakRef === "function";
     owners.set(this.id, weak ? new WeakRef(this) : { deref: () => this });
   }
@@ -64,12 +60,11 @@ export class Owner {
         core.put(handle, [stored(item)]);
       },
       post: (frame) => {
-        if (frame[0] === EOF) core.gone(handle);
-        else if (frame[0] === PUT_WAIT) {
-          const [tag, id, slot, items, wait] = frame;
-          const copies = (items as unknown[]).map(stored);
-          core.receive(handle, [tag as number, id, slot, copies, wait], true);
-        } else core.receive(handle, frame as Frame);
+        const [tag, , , items] = frame as Frame;
+        const waits = tag === PUT_WAIT;
+        if (waits) frame[3] = (items as unknown[]).map(stored);
+        if (tag === EOF) core.gone(handle);
+        else core.receive(handle, frame as Frame, waits);
         this.#endIfClosed();
       },
       take: () => core.take(),
@@ -89,15 +84,12 @@ export class Owner {
 
   /** Makes one more handle, for another thread. */
   share(): Descriptor {
-    const { maxsize, joinable, words } = this.#core;
-    const descriptor: Descriptor = {
-      kind: "queue",
-      id: this.id,
-      maxsize,
-      joinable,
-      words: this.#shared ? words : undefined,
-    };
-    return extend(descriptor, (port, mine) => this.#admit(port, mine));
+    const { maxsize, joinable } = this.#core;
+    const { id } = this;
+    return extend(
+      { kind: "queue", id, maxsize, joinable, words: this.#words },
+      (port, mine) => this.#admit(port, mine),
+    );
   }
 
   /** Serves a handle that is at the other side of a port. */
