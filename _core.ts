@@ -218,8 +218,9 @@ export class QueueCore {
     this.#fresh = 0;
     this.#forgetClaimed();
     for (const handle of this.handles) {
-      const { words, takes, local, ahead, window } = handle;
-      if (!takes || local || !words || window < FIRST_WINDOW) continue;
+      const { words, seq, local, ahead, window } = handle;
+      // Not to one that has never been served.
+      if (seq === 0 || local || !words || window < FIRST_WINDOW) continue;
       const left = handle.copied(this.#base);
       // Whoever has enough, or has not seen the last ones yet, will ask. And
       // few items are not worth a post to one who takes many.
@@ -414,7 +415,6 @@ export class QueueCore {
   ): void {
     // Served meanwhile by a copy that was posted ahead.
     if (slot > 0 && Math.abs(Atomics.load(handle.words!, slot)) !== id) return;
-    handle.takes = true;
     const getter = this.#wait(this.#getters, handle, id, slot, max, wait);
     if (!wait || max > 1) getter.underway = this.#underway();
     if (!wait || getter.underway) this.#impatient.add(getter);

@@ -71,8 +71,6 @@ export class Handle {
   /** Copies up to this item have been posted ahead, at the most `window` of unclaimed ones. */
   ahead = 0;
   window: number = FIRST_WINDOW;
-  /** It has asked for items before. */
-  takes = false;
   /** What was known of `HITS` and `MISSES` when the window was last adapted. */
   hits = 0;
   misses = 0;

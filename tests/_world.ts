@@ -536,7 +536,6 @@ export class World {
         handle.offered,
         handle.ahead,
         handle.window,
-        handle.takes,
         handle.hits,
         handle.misses,
         handle.closed,
