@@ -242,6 +242,7 @@ export class QueueCore {
       if (((Atomics.load(words, OFFERED) - handle.offered) | 0) <= 0) return;
       handle.offered = (handle.offered + 1) | 0;
     }
+    items.reverse();
     const putter = this.#wait(this.#putters, handle, id, slot, 0, wait, items);
     // It may have been all that counting anew has waited for.
     if (this.#uncounted) this.changed();
@@ -271,7 +272,6 @@ export class QueueCore {
       max,
       underway: undefined,
       items,
-      stored: 0,
       list: undefined,
       previous: undefined,
       next: undefined,
@@ -329,9 +329,9 @@ export class QueueCore {
         handle.admit();
         this.#endPut(putter);
       } else {
-        this.#store.push(items[putter.stored++]);
+        this.#store.push(items.pop());
         // Before a get is served: that may lead back here.
-        if (putter.stored === items.length) this.#endPut(putter);
+        if (items.length === 0) this.#endPut(putter);
         this.#arrived(1);
       }
     }
@@ -781,13 +781,6 @@ export class QueueCore {
     this.#checkJoiners();
   }
 
-  /** Lets the handles go when there is nothing to ask any more. */
-  #release(): void {
-    this.#released = true;
-    const size = sizeOf(this.words);
-    for (const handle of this.handles) handle.send([ENDED, size]);
-  }
-
   // --- Questions, shutdown, tasks ---------------------------------------------------
 
   #question(
@@ -807,7 +800,7 @@ export class QueueCore {
         return this.#checkJoiners();
       case "shutdown":
         this.#shutdown(argument === true);
-        return handle.send([ANSWER, id, true]);
+        return handle.send([ANSWER, id]);
     }
   }
 
@@ -818,15 +811,12 @@ export class QueueCore {
     // Before looking: who changes `DONE` looks at it.
     Atomics.store(words, JOINERS, waits ? 1 : 0);
     const done = allDone(words);
-    if (done) {
-      this.#joiners.forEach((call) => {
-        this.#end(call);
-        call.handle.send([ANSWER, call.id, true]);
-      });
-    }
-    if (this.#ended && !this.#released && (done || !this.joinable)) {
-      this.#release();
-    }
+    if (done) this.#joiners.forEach((call) => this.#answer(call));
+    if (!this.#ended || this.#released || (this.joinable && !done)) return;
+    // Lets the handles go: there is nothing to ask any more.
+    this.#released = true;
+    const size = sizeOf(words);
+    for (const handle of this.handles) handle.send([ENDED, size]);
   }
 
   #shutdown(immediate: boolean): void {

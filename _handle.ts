@@ -33,9 +33,8 @@ export interface Call extends Entry {
   max: number;
   /** What handles had posted when it came, and has not arrived yet. */
   underway: Map<Handle, number> | undefined;
-  /** Of a put; none: keeps a place. */
+  /** Of a put, the next one last; none: keeps a place. */
   items: unknown[];
-  stored: number;
 }
 
 type Send = (

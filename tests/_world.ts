@@ -517,7 +517,7 @@ export class World {
         g.wait,
         [...g.underway ?? []].map(([h, n]) => [call({ handle: h, id: 0 }), n]),
       ]),
-      entries(putters).map((p) => [...call(p), p.items, p.stored]),
+      entries(putters).map((p) => [...call(p), p.items]),
       entries(joiners).map(call),
       fresh,
       this.members.map(({ client, handle, up, down, alive, open, gone }) => [
