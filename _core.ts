@@ -88,7 +88,7 @@ const UNKNOWN_WEIGHT = 64;
 export const NOTHING: unique symbol = Symbol("nothing");
 
 /** Instead of what is on its way: that is known once the handles are that were shared. */
-const UNKNOWN: Map<Handle, number> = new Map();
+const UNKNOWN: [Handle, number][] = [];
 
 /** What {@linkcode QueueCore.inspect} tells. */
 export interface CoreState {
@@ -422,18 +422,18 @@ export class QueueCore {
   }
 
   /** What has been posted and has not arrived, if anything has. */
-  #underway(): Map<Handle, number> | undefined {
+  #underway(): [Handle, number][] | undefined {
     if (
       ((this.#base + this.#store.size) | 0) === Atomics.load(this.words, TAIL)
     ) {
       return undefined;
     }
     if (this.#isShared()) return UNKNOWN;
-    const underway = new Map<Handle, number>();
+    const underway: [Handle, number][] = [];
     for (const handle of this.handles) {
       if (!handle.words || handle.local) continue;
       const posted = Atomics.load(handle.words, POSTED);
-      if (((posted - handle.arrived) | 0) > 0) underway.set(handle, posted);
+      if (((posted - handle.arrived) | 0) > 0) underway.push([handle, posted]);
     }
     return underway;
   }
@@ -452,15 +452,11 @@ export class QueueCore {
     const { underway } = getter;
     if (underway === UNKNOWN) return true;
     if (underway === undefined) return false;
-    for (const [handle, posted] of underway) {
-      const behind = ((posted - handle.arrived) | 0) > 0 &&
-        this.handles.has(handle) &&
-        // What could not be posted after all has been taken back.
-        ((Atomics.load(handle.words!, POSTED) - handle.arrived) | 0) > 0;
-      if (behind) return true;
-      underway.delete(handle);
-    }
-    return false;
+    return underway.some(([handle, posted]) =>
+      ((posted - handle.arrived) | 0) > 0 && this.handles.has(handle) &&
+      // What could not be posted after all has been taken back.
+      ((Atomics.load(handle.words!, POSTED) - handle.arrived) | 0) > 0
+    );
   }
 
   /** Hands out what there is to the gets that wait, in order. */
@@ -654,7 +650,7 @@ export class QueueCore {
   #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
     if (call?.list === this.#putters) this.#endPut(call, "cancelled");
-    else if (late && call?.list === this.#getters) {
+    else if (late && call) {
       // A get that waited long enough: from now on it is one that does not wait.
       call.wait = false;
       call.underway = this.#underway();

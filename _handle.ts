@@ -32,7 +32,7 @@ export interface Call extends Entry {
   /** Of a get: the most items. */
   max: number;
   /** What handles had posted when it came, and has not arrived yet. */
-  underway: Map<Handle, number> | undefined;
+  underway: [Handle, number][] | undefined;
   /** Of a put, the next one last; none: keeps a place. */
   items: unknown[];
 }
