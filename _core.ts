@@ -218,9 +218,9 @@ export class QueueCore {
     this.#fresh = 0;
     this.#forgetClaimed();
     for (const handle of this.handles) {
-      const { words, seq, local, ahead, window } = handle;
+      const { words, blind, seq, local, ahead, window } = handle;
       // Not to one that has never been served.
-      if (seq === 0 || local || !words || window < FIRST_WINDOW) continue;
+      if (seq === 0 || local || blind || window < FIRST_WINDOW) continue;
       const left = handle.copied(this.#base);
       // Whoever has enough, or has not seen the last ones yet, will ask. And
       // few items are not worth a post to one who takes many.
@@ -237,7 +237,7 @@ export class QueueCore {
     wait: boolean,
   ): void {
     const { words } = handle;
-    if (words === undefined) Atomics.add(this.words, PUTS, 1);
+    if (handle.blind) Atomics.add(this.words, PUTS, 1);
     else { // it has counted its waiting put itself
       if (((Atomics.load(words, OFFERED) - handle.offered) | 0) <= 0) return;
       handle.offered = (handle.offered + 1) | 0;
@@ -296,12 +296,12 @@ export class QueueCore {
 
   /** Whether a call has not been given up yet. */
   #waits({ handle, slot, id }: Call): boolean {
-    return slot === 0 || Atomics.load(handle.words!, slot) === id;
+    return slot === 0 || Atomics.load(handle.words, slot) === id;
   }
 
   /** Whether a call has not been given up; from then on it cannot be. */
   #isLive({ handle, slot, id }: Call): boolean {
-    return slot === 0 || endSlot(handle.words!, slot, id);
+    return slot === 0 || endSlot(handle.words, slot, id);
   }
 
   /** Stores what waits, in order, as long as there is room. */
@@ -326,7 +326,7 @@ export class QueueCore {
         Atomics.sub(words, TAIL, 1);
         this.#endPut(putter, "cancelled");
       } else if (items.length === 0) {
-        handle.admit();
+        Atomics.add(handle.words, ADMITTED, 1);
         this.#endPut(putter);
       } else {
         this.#store.push(items.pop());
@@ -414,7 +414,7 @@ export class QueueCore {
     wait: boolean,
   ): void {
     // Served meanwhile by a copy that was posted ahead.
-    if (slot > 0 && Math.abs(Atomics.load(handle.words!, slot)) !== id) return;
+    if (slot > 0 && Math.abs(Atomics.load(handle.words, slot)) !== id) return;
     const getter = this.#wait(this.#getters, handle, id, slot, max, wait);
     if (!wait || max > 1) getter.underway = this.#underway();
     if (!wait || getter.underway) this.#impatient.add(getter);
@@ -431,7 +431,7 @@ export class QueueCore {
     if (this.#isShared()) return UNKNOWN;
     const underway: [Handle, number][] = [];
     for (const handle of this.handles) {
-      if (!handle.words || handle.local) continue;
+      if (handle.blind || handle.local) continue;
       const posted = Atomics.load(handle.words, POSTED);
       if (((posted - handle.arrived) | 0) > 0) underway.push([handle, posted]);
     }
@@ -441,7 +441,7 @@ export class QueueCore {
   /** Whether a handle has been shared that is not known here yet: what was put there is on its way, too. */
   #isShared(): boolean {
     for (const { words, shared } of this.handles) {
-      if (words && Atomics.load(words, SHARED) !== shared) return true;
+      if (Atomics.load(words, SHARED) !== shared) return true;
     }
     return false;
   }
@@ -455,7 +455,7 @@ export class QueueCore {
     return underway.some(([handle, posted]) =>
       ((posted - handle.arrived) | 0) > 0 && this.handles.has(handle) &&
       // What could not be posted after all has been taken back.
-      ((Atomics.load(handle.words!, POSTED) - handle.arrived) | 0) > 0
+      ((Atomics.load(handle.words, POSTED) - handle.arrived) | 0) > 0
     );
   }
 
@@ -549,7 +549,7 @@ export class QueueCore {
   /** Adds copies of the next unclaimed items that the handle has not seen. */
   #addCopies(handle: Handle, posted: unknown[]): void {
     // Without shared words a handle cannot claim; the owner need not copy.
-    if (handle.local || !handle.words) return;
+    if (handle.local || handle.blind) return;
     handle.adapt();
     // What was posted ahead before is there already, or on its way.
     const start = handle.copied(this.#base);
@@ -575,8 +575,8 @@ export class QueueCore {
   // --- What comes back -----------------------------------------------------------
 
   /** Without shared memory: deliveries up to `seq` have reached their callers. */
-  #received({ words, inFlight }: Handle, seq: number): void {
-    if (words) return;
+  #received({ blind, inFlight }: Handle, seq: number): void {
+    if (!blind) return;
     while (inFlight.length > 0 && ((inFlight[0]!.seq - seq) | 0) <= 0) {
       Atomics.add(this.words, GOT, inFlight.shift()!.items.length);
     }
@@ -657,7 +657,7 @@ export class QueueCore {
       this.#impatient.add(call);
     } else if (call) {
       this.#answer(call, "cancelled");
-    } else if (!late && !handle.words) this.#takeBack(handle, "id", id);
+    } else if (!late && handle.blind) this.#takeBack(handle, "id", id);
     this.changed();
   }
 
@@ -714,8 +714,7 @@ export class QueueCore {
       handle.trim();
       for (const { items } of handle.inFlight) held += items.length;
       for (const items of handle.offers.values()) held += items.length;
-      const { words, admitted, arrived } = handle;
-      places = (places + (words ? counts[next++]! : admitted) - arrived) | 0;
+      places = (places + counts[next++]! - handle.arrived) | 0;
     }
     let waiting = 0;
     this.#putters.forEach((putter) => {
@@ -734,7 +733,6 @@ export class QueueCore {
     const load = (word: number) => Atomics.load(this.words, word);
     const counts = [HEAD, GOT, TAIL, PUTS].map(load);
     for (const { words, offered, shared } of this.handles) {
-      if (!words) continue;
       if (Atomics.load(words, BUSY) !== 0) return undefined;
       if (Atomics.load(words, OFFERED) !== offered) return undefined;
       if (Atomics.load(words, SHARED) !== shared) return undefined;
@@ -748,7 +746,6 @@ export class QueueCore {
     const count = handle.missing;
     if (count > 0) Atomics.sub(this.words, TAIL, count);
     const { words } = handle;
-    if (!words) return;
     const unoffered = (Atomics.load(words, OFFERED) - handle.offered) | 0;
     // Between the two words of a count: the second may not have been reached.
     if (Atomics.load(words, BUSY) !== 0) this.#uncounted = true;

@@ -3,7 +3,14 @@
 import type { Entry } from "./_list.ts";
 import type { Transferable } from "./_runtime.ts";
 import { isCount } from "./_wire.ts";
-import { ADMITTED, FIRST_SLOT, HITS, LAST_RECEIVED, MISSES } from "./_words.ts";
+import {
+  ADMITTED,
+  FIRST_SLOT,
+  HANDLE_WORDS,
+  HITS,
+  LAST_RECEIVED,
+  MISSES,
+} from "./_words.ts";
 
 /** Copies ahead that one gets at first. */
 export const FIRST_WINDOW = 16;
@@ -47,13 +54,13 @@ type Send = (
 export class Handle {
   /** Posts a frame to the handle; `text`: JSON keeps everything in it. */
   readonly send: Send;
-  /** Its shared words; `undefined` without shared memory. */
-  readonly words: Int32Array | undefined;
+  /** Its words. */
+  readonly words: Int32Array;
+  /** Without shared memory: its thread does not see them. */
+  readonly blind: boolean;
   /** In the owner's thread: gets no copies ahead, and items as they are. */
   readonly local: boolean;
   closed = false;
-  /** Without words: what it has been admitted to put, kept here. */
-  admitted = 0;
   /** Put items that have come in. */
   arrived = 0;
   /** The last delivery. */
@@ -80,7 +87,8 @@ export class Handle {
     local: boolean,
   ) {
     this.send = send;
-    this.words = words;
+    this.words = words ?? new Int32Array(HANDLE_WORDS);
+    this.blind = words === undefined;
     this.local = local;
   }
 
@@ -91,22 +99,14 @@ export class Handle {
 
   /** Whether it can be the slot of a call; 0: none. */
   isSlot(value: unknown): value is number {
-    const { words } = this;
     return value === 0 ||
-      (words !== undefined && isCount(value) && value >= FIRST_SLOT &&
-        value < words.length);
-  }
-
-  /** One more item may come. */
-  admit(): void {
-    if (this.words) Atomics.add(this.words, ADMITTED, 1);
-    else this.admitted = (this.admitted + 1) | 0;
+      (!this.blind && isCount(value) && value >= FIRST_SLOT &&
+        value < HANDLE_WORDS);
   }
 
   /** How many items it has been admitted to put that have not come in. */
   get missing(): number {
-    const { words, admitted, arrived } = this;
-    return ((words ? Atomics.load(words, ADMITTED) : admitted) - arrived) | 0;
+    return (Atomics.load(this.words, ADMITTED) - this.arrived) | 0;
   }
 
   /** Of how many unclaimed items, from number `base` on, it has copies, or will have soon. */
@@ -118,7 +118,7 @@ export class Handle {
 
   /** The window doubles for one that claims its copies, and shrinks otherwise. */
   adapt(): void {
-    const words = this.words!;
+    const { words } = this;
     const hits = (Atomics.load(words, HITS) - this.hits) | 0;
     const misses = (Atomics.load(words, MISSES) - this.misses) | 0;
     this.hits = (this.hits + hits) | 0;
@@ -129,8 +129,8 @@ export class Handle {
 
   /** Forgets deliveries that have reached their callers. */
   trim(): void {
-    const { words, inFlight } = this;
-    if (!words) return;
+    const { words, inFlight, blind } = this;
+    if (blind) return; // it says so
     const received = Atomics.load(words, LAST_RECEIVED);
     while (inFlight.length > 0 && ((inFlight[0]!.seq - received) | 0) <= 0) {
       inFlight.shift();

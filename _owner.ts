@@ -122,7 +122,7 @@ export class Owner {
   #shareFrom(sharer: Handle, [, port, mine]: Frame): void {
     if (!isPort(port)) return;
     this.#admit(adopt(port), isWords(mine, HANDLE_WORDS) ? mine : undefined);
-    sharer.shared = (sharer.shared + 1) | 0;
+    if (!sharer.blind) sharer.shared = (sharer.shared + 1) | 0;
     this.#core.changed(); // who counts anew has waited for that
   }
 

@@ -375,12 +375,12 @@ export class World {
   #inFlight(): Map<number, string> {
     const found = new Map<number, string>();
     for (const { handle, index, up } of this.members) {
-      const { words } = handle;
+      const { words, blind } = handle;
       const told = up.filter(([tag]) => tag === RECEIVED)
         .map(([, seq]) => seq as number);
-      const received = words
-        ? Atomics.load(words, LAST_RECEIVED)
-        : Math.max(-1, ...told);
+      const received = blind
+        ? Math.max(-1, ...told)
+        : Atomics.load(words, LAST_RECEIVED);
       for (const [id, items] of handle.offers) {
         for (const { item } of items) {
           found.set(numberOf(item), `${index} ?${id}`);
@@ -527,8 +527,7 @@ export class World {
         open,
         gone,
         inspect(client),
-        handle.words && [...handle.words],
-        handle.admitted,
+        [...handle.words],
         handle.arrived,
         handle.seq,
         handle.inFlight,

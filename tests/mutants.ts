@@ -208,8 +208,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "Math.abs(Atomics.load(handle.words!, slot)) !== id",
-    "Atomics.load(handle.words!, slot) !== id",
+    "Math.abs(Atomics.load(handle.words, slot)) !== id",
+    "Atomics.load(handle.words, slot) !== id",
     "queue_model",
   ],
   [
@@ -221,7 +221,7 @@ const MUTANTS: Mutant[] = [
   ["_core.ts", "if (state === id) continue;", "", "queue_model"],
   [
     "_core.ts",
-    'else if (!late && !handle.words) this.#takeBack(handle, "id", id);',
+    'else if (!late && handle.blind) this.#takeBack(handle, "id", id);',
     "",
     "queue_model",
   ],
@@ -681,7 +681,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "(words ? counts[next++]! : admitted) - arrived",
+    "counts[next++]! - handle.arrived",
     "missing(handle)",
     "queue_torn",
   ],
@@ -760,7 +760,7 @@ const MUTANTS: Mutant[] = [
     "? Array.isArray(items) ? items : [...items]",
     "queue",
   ],
-  ["_core.ts", "!handle.words || handle.local", "!handle.words", "queue_model"],
+  ["_core.ts", "handle.blind || handle.local", "handle.blind", "queue_model"],
   ["_core.ts", "if (handle.local) handle.trim();", "", "queue_model"],
   [
     "_link.ts",

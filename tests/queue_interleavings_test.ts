@@ -195,13 +195,13 @@ class Run {
   /** A thread ends here: what it does from now on is undone. */
   #die(member: Member): void {
     const { words } = this.world.core;
-    const [shared, mine] = [words.slice(), member.handle.words!.slice()];
+    const [shared, mine] = [words.slice(), member.handle.words.slice()];
     const posted = member.up.length;
     this.world.end(member);
     this.world.torn = true;
     this.#undo = () => {
       words.set(shared);
-      member.handle.words!.set(mine);
+      member.handle.words.set(mine);
       member.up.length = posted;
     };
   }

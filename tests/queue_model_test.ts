@@ -92,7 +92,7 @@ class History {
     const { core, members } = this.world;
     this.log.push(
       `maxsize ${core.maxsize}, ${members.length} handles, words: ${
-        members.map(({ handle }) => handle.words !== undefined)
+        members.map(({ handle }) => !handle.blind)
       }`,
     );
   }
@@ -834,9 +834,9 @@ test("QueueCore takes back what a thread counted and did not post before it ende
   const [one] = world.members as [Member];
   const { words } = world.core;
   // In the midst of a put that would wait, and of one that has a place.
-  Atomics.add(one.handle.words!, OFFERED, 1);
+  Atomics.add(one.handle.words, OFFERED, 1);
   Atomics.add(words, PUTS, 1);
-  Atomics.add(one.handle.words!, ADMITTED, 1);
+  Atomics.add(one.handle.words, ADMITTED, 1);
   Atomics.add(words, TAIL, 1);
   world.end(one);
   world.rise(one);
@@ -853,8 +853,8 @@ test("Client tells the owner of a put that it takes back", async () => {
   const [here, one, other] = world.members as [Member, Member, Member];
   // The owner has put so many itself that their number has wrapped: none is on its way.
   here.handle.arrived = -1;
-  Atomics.store(here.handle.words!, ADMITTED, here.handle.arrived);
-  const words = [one.handle.words!, world.core.words] as const;
+  Atomics.store(here.handle.words, ADMITTED, here.handle.arrived);
+  const words = [one.handle.words, world.core.words] as const;
   const count = (n: number) => {
     Atomics.add(words[0], POSTED, n);
     Atomics.add(words[0], ADMITTED, n);
@@ -1169,7 +1169,7 @@ test("QueueCore and Client: the owner goes on when a get that it met was served 
 test("QueueCore serves a get whose handle found no copy in that moment", async () => {
   const world = new World({ maxsize: 0, words: true, remotes: 2 });
   const [one, other] = world.members as [Member, Member];
-  const words = other.handle.words!;
+  const words = other.handle.words;
   await one.client.put(1, undefined, Infinity, undefined);
   world.rise(one);
   const [id, slot] = [1, FIRST_SLOT];
@@ -1198,15 +1198,15 @@ test("QueueCore counts what a thread claimed and did not count before it ended",
     const got = third.client.get(Infinity, undefined);
     world.rise(third);
     // In the midst of a claim.
-    other.handle.words![BUSY] = 1;
+    other.handle.words[BUSY] = 1;
     Atomics.add(words, HEAD, claimed);
-    third.handle.words![BUSY] = 1; // this one just now, too
+    third.handle.words[BUSY] = 1; // this one just now, too
     world.end(other);
     world.rise(other);
     assertEquals(sizeOf(words), 3, "not yet");
-    third.handle.words![BUSY] = 0;
+    third.handle.words[BUSY] = 0;
     // And it has made a handle that the owner does not know yet.
-    third.handle.words![SHARED] = 1;
+    third.handle.words[SHARED] = 1;
     world.core.changed();
     assertEquals(sizeOf(words), 3, "not yet");
     third.handle.shared = 1;
@@ -1269,7 +1269,7 @@ test("QueueCore: a get that does not wait is not refused before a handle is know
   const [sharer, getter, shared] = members;
   const { core } = world;
   core.handles.delete(shared.handle); // the owner has not heard of it
-  sharer.handle.words![SHARED] = 1;
+  sharer.handle.words[SHARED] = 1;
   await shared.client.put(1, undefined, Infinity, undefined);
   const got = getter.client.get(0, undefined);
   world.rise(getter);

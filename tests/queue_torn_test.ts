@@ -78,8 +78,8 @@ test("a thread that ends between the two counts of a waiting put takes nobody's 
   const got = c.client.get(...forever);
   up(world, c);
   put(b, 13); // waits; that is on its way
-  a.handle.words![BUSY] = 1;
-  Atomics.add(a.handle.words!, OFFERED, 1);
+  a.handle.words[BUSY] = 1;
+  Atomics.add(a.handle.words, OFFERED, 1);
   world.end(a);
   up(world, a);
   assertEquals(Atomics.load(world.core.words, PUTS), 1);
@@ -106,7 +106,7 @@ for (const what of ["get", "join"] as const) {
       joinable: true,
     });
     const [a, b, c] = world.members as [Member, Member, Member];
-    a.handle.words![BUSY] = 1;
+    a.handle.words[BUSY] = 1;
     Atomics.add(world.core.words, TAIL, 1); // and not in `ADMITTED`
     world.end(a);
     const waits = what === "get"
@@ -130,8 +130,8 @@ test("puts that keep a place stay in order while the owner waits to count anew",
   for (const i of [0, 1, 2]) await put(own, i);
   const items = [{ token: new Token("10") }, 11, 12, 13];
   const many = own.client.putMany(items, ...forever);
-  b.handle.words![SHARED] = 1; // the owner has not heard of that handle
-  a.handle.words![BUSY] = 1;
+  b.handle.words[SHARED] = 1; // the owner has not heard of that handle
+  a.handle.words[BUSY] = 1;
   world.end(a);
   up(world, a);
   const got = (await own.client.getMany(3, ...forever)).map(numberOf);
@@ -146,7 +146,7 @@ test("a put that fails while the owner counts anew leaves no place taken", async
   const world = new World({ maxsize: 1, words: true, remotes: 3 });
   const [a, b, c] = world.members as [Member, Member, Member];
   const { words } = world.core;
-  a.handle.words![BUSY] = 1;
+  a.handle.words[BUSY] = 1;
   world.end(a);
   const real = globalThis.Atomics;
   let loads = 0;
@@ -159,7 +159,7 @@ test("a put that fails while the owner counts anew leaves no place taken", async
     }
     const both = (by: number) => {
       real.add(words, TAIL, by);
-      real.add(b.handle.words!, ADMITTED, by);
+      real.add(b.handle.words, ADMITTED, by);
     };
     both(1);
     const value = look();
@@ -178,7 +178,7 @@ test("a put that fails while the owner counts anew leaves no place taken", async
 test("a get of several waits for nothing when all that was put is there", async () => {
   const world = new World({ maxsize: 0, words: true, remotes: 3 });
   const [one, other, sharer] = world.members as [Member, Member, Member];
-  sharer.handle.words![SHARED] = 1; // on its way
+  sharer.handle.words[SHARED] = 1; // on its way
   await put(other, 1);
   const many = one.client.getMany(5, ...forever);
   up(world, one, other); // the get first
