@@ -109,8 +109,7 @@ export interface OwnerPort {
 // deno-lint-ignore no-explicit-any
 class Call extends Waiter<any> {
   readonly id: number;
-  readonly kind: "get" | "put" | "ask";
-  /** What its errors say that it cannot do. */
+  /** What it does, "get", "put" or a question: its errors say that it cannot. */
   readonly what: string;
   slot = 0;
   /** Of a get: the most items; 0: one, and no list. */
@@ -125,10 +124,9 @@ class Call extends Waiter<any> {
   /** If a place still comes, it is left. */
   leaves = false;
 
-  constructor(id: number, kind: Call["kind"], what: string) {
+  constructor(id: number, what: string) {
     super();
     this.id = id;
-    this.kind = kind;
     this.what = what;
   }
 }
@@ -354,8 +352,8 @@ export class Client implements Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     this.#live("put");
-    const deadline = now() + timeout;
-    const left = () => Math.max(0, deadline - now());
+    const deadline = performance.now() + timeout;
+    const left = () => Math.max(0, deadline - performance.now());
     let spell = 0;
     this.#running++;
     try {
@@ -528,15 +526,14 @@ export class Client implements Endpoint {
   // --- Calls that wait -------------------------------------------------------------
 
   #call(
-    kind: Call["kind"],
+    what: string,
     timeout: number,
     signal: AbortSignal | undefined,
     slotted = true,
-    what: string = kind,
   ): Call {
-    const call = new Call(this.#newId(), kind, what);
+    const call = new Call(this.#newId(), what);
     // A get may also end by a copy that comes before its answer.
-    const canEnd = kind === "get" || signal !== undefined ||
+    const canEnd = what === "get" || signal !== undefined ||
       (timeout > 0 && timeout < Infinity);
     const mine = canEnd && slotted && this.#mine;
     for (let slot = FIRST_SLOT; mine && slot < HANDLE_WORDS; slot++) {
@@ -558,7 +555,7 @@ export class Client implements Endpoint {
   /** The owner has answered, or never will. */
   #forget(call: Call): void {
     this.#calls.delete(call.id);
-    if (call.kind === "get") this.#gets--;
+    if (call.what === "get") this.#gets--;
     if (call.draft) this.#drafts--;
     // Not that of the next call, if the owner has ended this one before.
     if (call.slot > 0) endSlot(this.#mine!, call.slot, call.id);
@@ -577,18 +574,18 @@ export class Client implements Endpoint {
   }
 
   #giveUp(call: Call, why: GiveUp, signal: AbortSignal | undefined): void {
-    const { id, kind, slot } = call;
+    const { id, what, slot } = call;
     const mine = this.#mine!;
     // Only the owner can say that a get finds nothing, however late.
-    const late = why === "timeout" && kind === "get" &&
+    const late = why === "timeout" && what === "get" &&
       (!this.#words || sizeOf(this.#words) > 0);
     // Without words at once: what comes all the same goes back.
-    let ended = kind === "ask" || (kind === "get" && !this.#words && !late);
+    let ended = what === "get" ? !this.#words && !late : what !== "put";
     if (slot > 0 && !late) {
       mine[BUSY] = 1;
       ended = endSlot(mine, slot, id);
       // At once: no put may be refused for one that waits no more.
-      if (ended && kind === "put") Atomics.sub(this.#words!, PUTS, 1);
+      if (ended && what === "put") Atomics.sub(this.#words!, PUTS, 1);
       Atomics.store(mine, BUSY, 0);
       if (!ended) this.#ring(); // perhaps no frame says that it is over
     }
@@ -596,7 +593,7 @@ export class Client implements Endpoint {
     call.givenUp = true;
     call.reason = why === "abort"
       ? signal!.reason
-      : refusal(kind, kind === "get" ? "empty" : "full");
+      : refusal(what, what === "get" ? "empty" : "full");
     if (ended) this.#end(call, call.reason);
     this.#owner.post([CANCEL, id, late]);
   }
@@ -631,7 +628,7 @@ export class Client implements Endpoint {
         return;
       case OFFER:
         if (!isCount(id)) return;
-        return this.#owner.post([ACCEPT, id, call?.kind === "get"]);
+        return this.#owner.post([ACCEPT, id, call?.what === "get"]);
       case CLOSED:
         return this.#ownerHasAll();
       case ENDED:
@@ -658,7 +655,7 @@ export class Client implements Endpoint {
     }
     if (claimed === 0) return this.#serveByCopies();
     const packed = Array.isArray(parcels) ? parcels as number[] : [];
-    if (call?.kind !== "get") {
+    if (call?.what !== "get") {
       const parcels = packed.map((i) => items[i]);
       const transfer = parcels.flatMap(transferOf);
       return this.#owner.post([GIVE_BACK, seq, parcels], transfer);
@@ -707,7 +704,7 @@ export class Client implements Endpoint {
   #firstGet(): Call | undefined {
     if (this.#gets === 0) return undefined;
     for (const call of this.#calls.values()) {
-      if (call.kind === "get") return call;
+      if (call.what === "get") return call;
     }
     return undefined;
   }
@@ -756,7 +753,7 @@ export class Client implements Endpoint {
     signal?: AbortSignal,
     // deno-lint-ignore no-explicit-any
   ): Promise<any> {
-    const call = this.#call("ask", Infinity, signal, false, what);
+    const call = this.#call(what, Infinity, signal, false);
     this.#owner.post([ASK, call.id, question, argument]);
     this.#arm(call, Infinity, signal);
     return call.promise;
@@ -783,7 +780,7 @@ export class Client implements Endpoint {
     if (this.closed) return;
     this.closed = true;
     for (const call of [...this.#calls.values()]) {
-      if (call.kind === "get") this.#end(call, refusal("get", "cancelled"));
+      if (call.what === "get") this.#end(call, refusal("get", "cancelled"));
     }
     this.#copies?.drop();
     this.#owner.post([CLOSE]);
@@ -793,7 +790,7 @@ export class Client implements Endpoint {
   #ownerHasAll(): void {
     if (this.#running > 0) return; // it will be asked again
     // Of a put that came behind CLOSE: its getters have closed this handle.
-    for (const { kind } of this.#calls.values()) if (kind === "put") return;
+    for (const { what } of this.#calls.values()) if (what === "put") return;
     this.#flushed = true;
     this.#joining.settleAll();
     this.#closeIfDone();
@@ -828,7 +825,7 @@ export class Client implements Endpoint {
     this.#detached = true;
     this.#joining.settleAll();
     for (const call of this.#calls.values()) {
-      if (call.kind === "put") call.letGo();
+      if (call.what === "put") call.letGo();
     }
   }
 
@@ -883,10 +880,6 @@ function copiesOf(items: unknown[]): unknown[] | undefined {
   } catch {
     return undefined;
   }
-}
-
-function now(): number {
-  return performance.now();
 }
 
 function areIndices(field: unknown, below: number): boolean {

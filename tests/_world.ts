@@ -549,9 +549,9 @@ function inspect(client: Client): unknown[] {
   const [items, index, at, served] = copies?.inspect() ?? [[], 0, 0, 0];
   const left = items.slice(at);
   return [
-    [...calls.values()].map(({ id, kind, slot, givenUp, draft }) => [
+    [...calls.values()].map(({ id, what, slot, givenUp, draft }) => [
       id,
-      kind,
+      what,
       slot,
       givenUp,
       draft !== undefined,

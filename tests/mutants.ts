@@ -142,7 +142,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    `if (ended && kind === "put") Atomics.sub`,
+    `if (ended && what === "put") Atomics.sub`,
     "if (ended && id < 0) Atomics.sub",
     "queue_model",
   ],
@@ -699,7 +699,7 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_client.ts",
-    'for (const { kind } of this.#calls.values()) if (kind === "put") return;',
+    'for (const { what } of this.#calls.values()) if (what === "put") return;',
     "",
     "queue",
   ],
