@@ -153,13 +153,13 @@ export class QueueCore {
   #handle(handle: Handle, [tag, a, b, c, d]: Frame, text: boolean): void {
     switch (tag) {
       case PUT:
-        return this.put(handle, [text ? a : new Odd(a)], c);
+        return this.#put(handle, [text ? a : new Odd(a)], c);
       case PUT_SEVERAL:
         if (!Array.isArray(a)) return;
-        return this.put(handle, text ? a : a.map(odd));
+        return this.#put(handle, text ? a : a.map(odd));
       case PUT_PARCEL:
         if (!isParcel(a)) return this.#unput(handle);
-        return this.put(handle, [new Parcel(a)], b);
+        return this.#put(handle, [new Parcel(a)], b);
       case PUT_WAIT:
         if (!handle.isNew(a) || !handle.isSlot(b) || !Array.isArray(c)) {
           return;
@@ -195,7 +195,7 @@ export class QueueCore {
   // --- Items in ------------------------------------------------------------------
 
   /** Items that were admitted have arrived; `id`: of the call that waits for that. */
-  put(handle: Handle, items: unknown[], id?: unknown): void {
+  #put(handle: Handle, items: unknown[], id?: unknown): void {
     if (items.length > handle.missing) return;
     handle.arrived = (handle.arrived + items.length) | 0;
     for (const item of items) this.#store.push(item);

@@ -56,9 +56,7 @@ export class Owner {
       true,
     );
     const port: OwnerPort = {
-      put: (item) => {
-        core.put(handle, [stored(item)]);
-      },
+      put: (item) => core.receive(handle, [PUT, stored(item)], true),
       post: (frame) => {
         const [tag, , , items] = frame as Frame;
         const waits = tag === PUT_WAIT;

@@ -11,7 +11,6 @@ import { QueueCore } from "../_core.ts";
 import { Handle } from "../_handle.ts";
 import { drop, Parcel, register } from "../_handoff.ts";
 import type { Entry, List } from "../_list.ts";
-import { DONE as SENT } from "../_outbox.ts";
 import { remoteClient } from "../_owner.ts";
 import type { OpenPort } from "../_port.ts";
 import { plain, stored } from "../_snapshot.ts";
@@ -199,7 +198,8 @@ export class World {
       true,
     );
     const port: OwnerPort = {
-      put: (item) => (core.put(member.handle, [stored(copied(item))]), SENT),
+      put: (item) =>
+        core.receive(member.handle, [PUT, stored(copied(item))], true),
       post: (frame) => {
         const [tag] = frame;
         if (tag === EOF) {

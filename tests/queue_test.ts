@@ -1452,6 +1452,21 @@ handleTest(
   { needs: ["realm"] },
 );
 
+handleTest(
+  "join_thread() ends after a put whose item closed the handle",
+  async ({ queue }) => {
+    const q = await queue();
+    await q.put({
+      get field() {
+        q.close();
+        return 1;
+      },
+    });
+    await q.join_thread();
+  },
+  { needs: ["realm"] },
+);
+
 queueTest(
   "a put_many goes on when every handle is closed, and nothing is kept of it",
   async () => {
