@@ -24,8 +24,7 @@ const MOST_SPELLED = 128;
 // The tag of the frame, byte by byte; behind it, when one is spelled, the bytes.
 const TAG = [BYTES >> 24, BYTES >> 16 & 255, BYTES >> 8 & 255, BYTES & 255];
 const SPELLED = String.fromCharCode(...TAG);
-const spelling = new Uint8Array(4 + MOST_SPELLED);
-spelling.set(TAG);
+let spelling: Uint8Array | undefined;
 
 /**
  * A BYTES frame as text, one character a byte: a port carries a short string
@@ -34,6 +33,10 @@ spelling.set(TAG);
 export function spell(bytes: Uint8Array): string | undefined {
   const { length } = bytes;
   if (length > MOST_SPELLED || latin1 === undefined) return undefined;
+  if (spelling === undefined) {
+    spelling = new Uint8Array(4 + MOST_SPELLED);
+    spelling.set(TAG);
+  }
   spelling.set(bytes, 4);
   return latin1.call(spelling, 0, 4 + length);
 }

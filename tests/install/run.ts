@@ -8,7 +8,7 @@ import { NPX, ROOT } from "../_tools.ts";
 import { checkImporting } from "./importing.ts";
 
 /** The most bytes of the module, minified and gzipped. The goal is 10240; it is not reached yet. */
-const LIMIT = 22_200;
+const LIMIT = 22_600;
 
 const TYPESCRIPT = "typescript@6.0.3";
 const BUN = "bun@1.4.5";
