@@ -438,7 +438,10 @@ export class World {
       const arrived = state.base + state.store.size;
       const there = back.length + Math.max(0, arrived - load(HEAD));
       const { max, underway } = getters[0]!;
-      const expects = max > 1 && underway !== undefined && underway.length > 0;
+      const expects = max > 1 &&
+        underway?.some(([handle, posted]) =>
+          ((posted - handle.arrived) | 0) > 0
+        );
       assert(
         there === 0 || (expects && there < max),
         "a get waits only while nothing is there",
