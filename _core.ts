@@ -650,7 +650,7 @@ export class QueueCore {
   #cancel(handle: Handle, id: unknown, late: boolean): void {
     const call = handle.calls.get(id as number);
     if (call?.list === this.#putters) this.#endPut(call, "cancelled");
-    else if (late && call) {
+    else if (late && call?.list === this.#getters) {
       // A get that waited long enough: from now on it is one that does not wait.
       call.wait = false;
       call.underway = this.#underway();

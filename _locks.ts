@@ -82,7 +82,7 @@ export type Peer = [name: string, origin: string, proof?: string];
 
 /** Whether a field of a message names a thread. */
 export function isPeer(field: unknown): field is Peer {
-  return Array.isArray(field) && field.length > 1 &&
+  return Array.isArray(field) && (field.length === 2 || field.length === 3) &&
     field.every((word) => typeof word === "string");
 }
 
