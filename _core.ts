@@ -143,23 +143,21 @@ export class QueueCore {
 
   /** Handles a frame from a handle, which came as text or not; ignores what is malformed. */
   receive(handle: Handle, frame: Frame, text = false): void {
+    const [tag, a, b, c, d] = frame;
     // Not inside a call of the owner's own handle: others would be served in the midst of it.
     if (this.#uncounted && !handle.local) this.changed();
-    this.#handle(handle, frame, text);
-    // It may have been all that was missing.
-    if (handle.closed) this.#confirmClose(handle);
-  }
-
-  #handle(handle: Handle, [tag, a, b, c, d]: Frame, text: boolean): void {
     switch (tag) {
       case PUT:
-        return this.#put(handle, [text ? a : new Odd(a)], c);
+        this.#put(handle, [text ? a : new Odd(a)], c);
+        break;
       case PUT_SEVERAL:
         if (!Array.isArray(a)) return;
-        return this.#put(handle, text ? a : a.map(odd));
+        this.#put(handle, text ? a : a.map(odd));
+        break;
       case PUT_PARCEL:
-        if (!isParcel(a)) return this.#unput(handle);
-        return this.#put(handle, [new Parcel(a)], b);
+        if (isParcel(a)) this.#put(handle, [new Parcel(a)], b);
+        else this.#unput(handle);
+        break;
       case PUT_WAIT:
         if (!handle.isNew(a) || !handle.isSlot(b) || !Array.isArray(c)) {
           return;
@@ -183,13 +181,19 @@ export class QueueCore {
         if (isCount(a)) this.#accepted(handle, a, b === true);
         return;
       case FREED:
-        return this.changed();
+        this.changed();
+        break;
       case ASK:
         if (isCount(a)) this.#question(handle, a, b, c);
         return;
       case CLOSE:
-        return this.#close(handle);
+        this.#close(handle);
+        break;
+      default:
+        return;
     }
+    // It may have been all that was missing.
+    if (handle.closed) this.#confirmClose(handle);
   }
 
   // --- Items in ------------------------------------------------------------------

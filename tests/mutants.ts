@@ -463,8 +463,8 @@ const MUTANTS: Mutant[] = [
   ],
   [
     "_core.ts",
-    "return this.#put(handle, [text ? a : new Odd(a)], c);",
-    "return this.#put(handle, [a], c);",
+    "this.#put(handle, [text ? a : new Odd(a)], c);",
+    "this.#put(handle, [a], c);",
     "queue",
   ],
   [
