@@ -49,3 +49,16 @@ export class Clock {
     return false;
   }
 }
+
+/** Runs something with a clock in the place of the platform's timers. */
+export async function withClock(
+  run: (clock: Clock) => Promise<void>,
+): Promise<void> {
+  const clock = new Clock();
+  clock.install();
+  try {
+    await run(clock);
+  } finally {
+    clock.restore();
+  }
+}

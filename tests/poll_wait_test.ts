@@ -7,7 +7,7 @@ import {
 import { Connection, EOFError, OSError, Pipe } from "../mod.ts";
 import { liveHolds } from "../_runtime.ts";
 import { Agent, PIPE_TASKS } from "./_agent.ts";
-import { Clock } from "./_clock.ts";
+import { withClock } from "./_clock.ts";
 import { scale, spawnTask, test, wait } from "./_harness.ts";
 import { uncounted } from "./_pending.ts";
 
@@ -79,17 +79,13 @@ test("poll() takes its time as timeouts go", async () => {
 // Where nothing is transferred, ports may need timers, too.
 test("poll() also waits for longer than a timer can count", async () => {
   const [a, b] = Pipe<Any>();
-  const clock = new Clock();
-  clock.install();
-  try {
+  await withClock(async (clock) => {
     const polled = b.poll(2 ** 31 + 6);
     assert(clock.fire(2 ** 31 - 1));
     assertEquals(clock.pending(), [7]);
     clock.fire(7);
     assertEquals(await polled, false);
-  } finally {
-    clock.restore();
-  }
+  });
   a.close();
   b.close();
 }, { needs: ["transfer"] });

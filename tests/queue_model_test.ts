@@ -9,7 +9,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { env, Random, scale, seed, test } from "./_harness.ts";
-import { Clock } from "./_clock.ts";
+import { type Clock, withClock } from "./_clock.ts";
 import {
   beforeClaim,
   deliver,
@@ -372,19 +372,17 @@ async function histories(
   for (let i = 0; i < count; i++) {
     // The event loop, timers and garbage collection have their turns.
     if (i % 100 === 99) await new Promise((done) => setTimeout(done));
-    const clock = new Clock();
-    clock.install();
-    Token.alive.clear();
-    const history = make(new Random(first + i), clock);
-    try {
-      await run(history);
-    } catch (error) {
-      console.error(`History SEED=${first + i} HISTORIES=1`);
-      console.error(history.log.join("\n"));
-      throw error;
-    } finally {
-      clock.restore();
-    }
+    await withClock(async (clock) => {
+      Token.alive.clear();
+      const history = make(new Random(first + i), clock);
+      try {
+        await run(history);
+      } catch (error) {
+        console.error(`History SEED=${first + i} HISTORIES=1`);
+        console.error(history.log.join("\n"));
+        throw error;
+      }
+    });
   }
 }
 
@@ -796,10 +794,8 @@ test(
   { deadline: 3_600_000 },
 );
 
-test("Client waits, after a timeout, for what has been put and is on its way", async () => {
-  const clock = new Clock();
-  clock.install();
-  try {
+test("Client waits, after a timeout, for what has been put and is on its way", () =>
+  withClock(async (clock) => {
     const world = new World({ maxsize: 0, words: true, remotes: 2 });
     const [one, other] = world.members as [Member, Member];
     for (const max of [1, 2]) {
@@ -824,10 +820,7 @@ test("Client waits, after a timeout, for what has been put and is on its way", a
       down(world, other);
       assertEquals(await none, "Empty");
     }
-  } finally {
-    clock.restore();
-  }
-});
+  }));
 
 test("QueueCore takes back what a thread counted and did not post before it ended", () => {
   const world = new World({ maxsize: 1, words: true, remotes: 2 });
@@ -991,10 +984,8 @@ for (const where of ["elsewhere", "with words", "here"]) {
   });
 }
 
-test("Client that has given a put up keeps the reason, whatever comes after", async () => {
-  const clock = new Clock();
-  clock.install();
-  try {
+test("Client that has given a put up keeps the reason, whatever comes after", () =>
+  withClock(async (clock) => {
     const world = new World({ maxsize: 1, words: false, remotes: 1 });
     const [one] = world.members as [Member];
     const { client } = one;
@@ -1007,15 +998,10 @@ test("Client that has given a put up keeps the reason, whatever comes after", as
     up(world, one);
     down(world, one);
     assertEquals(await put, "Mine");
-  } finally {
-    clock.restore();
-  }
-});
+  }));
 
-test("Client: without shared memory a get that is late can still be aborted", async () => {
-  const clock = new Clock();
-  clock.install();
-  try {
+test("Client: without shared memory a get that is late can still be aborted", () =>
+  withClock(async (clock) => {
     const world = new World({ maxsize: 0, words: false, remotes: 2 });
     const [one, other] = world.members as [Member, Member];
     const stop = new AbortController();
@@ -1029,10 +1015,7 @@ test("Client: without shared memory a get that is late can still be aborted", as
     const next = other.client.get(0, undefined);
     await deliver(world);
     assertEquals(await next, 1);
-  } finally {
-    clock.restore();
-  }
-});
+  }));
 
 test("QueueCore takes no place for a put that was given up, not for a moment", async () => {
   const world = new World({ maxsize: 1, words: true, remotes: 2 });
