@@ -537,7 +537,7 @@ export class Client implements Endpoint {
       (timeout > 0 && timeout < Infinity);
     const mine = canEnd && slotted && this.#mine;
     for (let slot = FIRST_SLOT; mine && slot < HANDLE_WORDS; slot++) {
-      if (!endSlot(mine, slot, 0, call.id)) continue; // taken
+      if (Atomics.compareExchange(mine, slot, 0, call.id) !== 0) continue;
       call.slot = slot;
       break;
     }

@@ -182,7 +182,7 @@ export function remoteClient(port: OpenPort, descriptor: Descriptor): Client {
   const post: OwnerPort["post"] = (frame, transfer) => {
     outbox.flush();
     const tag = frame[0] as number;
-    // It holds no items and no ports, but numbers: JSON keeps all of it.
+    // It holds no items and no ports: JSON keeps all of it.
     if (tag > PUT_WAIT && !transfer) return port.post(textOf(frame));
     send(frame, transfer, tag === PUT || tag === PUT_PARCEL ? 1 : 0);
   };

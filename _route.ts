@@ -168,12 +168,11 @@ export class Route {
    */
   leave(near: boolean): OpenPort[] {
     const [first] = this.#sources;
-    if (first) {
-      const fresh = near && !first.started && this.#sources.length === 1;
-      if (
-        !fresh && !startedPortsTravel() && (first.started || travelLoses())
-      ) this.#replug();
-      else if (!fresh) first.readyToTravel(this.#reader);
+    const fresh = near && this.#sources.length === 1 && !first!.started;
+    if (first && !fresh) {
+      if (startedPortsTravel() || !(first.started || travelLoses())) {
+        first.readyToTravel(this.#reader);
+      } else this.#replug();
     }
     const open = new Set(this.#sources);
     if (this.out) open.add(this.out);

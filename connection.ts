@@ -273,8 +273,11 @@ export class Connection<In = unknown, Out = In> {
   ): Promise<Uint8Array<ArrayBuffer>> {
     try {
       const link = toReceive(this.#link, "receive bytes");
-      const most = maxlength ?? Number.MAX_SAFE_INTEGER;
-      integer(most, "maxlength", "receive bytes");
+      const most = integer(
+        maxlength ?? Number.MAX_SAFE_INTEGER,
+        "maxlength",
+        "receive bytes",
+      );
       if (most < 0) {
         throw new RangeError("Cannot receive bytes: negative maxlength");
       }
