@@ -340,6 +340,18 @@ const MUTANTS: Mutant[] = [
   ["_core.ts", "if (this.#isShared()) return UNKNOWN;", "", "queue_model"],
   ["_client.ts", "if (call.leaves) throw", "if (call.givenUp) throw", "queue"],
   ["_client.ts", "waiting.reverse()", "waiting", "queue_model"],
+  [
+    "_client.ts",
+    'what === "get" ? !this.#words && !late : what !== "put"',
+    'what !== "get" && what !== "put"',
+    "queue_model",
+  ],
+  [
+    "_core.ts",
+    "this.#put(handle, [text ? a : new Odd(a)], c);\n        break;",
+    "return this.#put(handle, [text ? a : new Odd(a)], c);",
+    "queue",
+  ],
   // A shutdown in the midst of a put.
   [
     "_client.ts",
